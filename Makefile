@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Every action a person takes. How things are built is in tools/build.mk; an action first sees that the
+# Debian packages are there, then builds what it needs, then runs. `make help` prints the list below.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/sh
+PYTHON := /usr/bin/python3
+TARGETS := all image run debug test chaos bench check docs format size doctor deps clean help
+VARIABLES := SMP MEM ACCEL SEED KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+
+# Only the command line sets options: a SEED or DISK in somebody's environment means something else.
+from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
+$(call from_command_line,SMP,1)
+$(call from_command_line,MEM,256M)
+$(call from_command_line,ACCEL,tcg)
+$(call from_command_line,SEED,)
+$(call from_command_line,KILLS,)
+$(call from_command_line,DRIVER,)
+$(call from_command_line,FAULT,)
+$(call from_command_line,DISK,)
+$(call from_command_line,QEMU_EXTRA,)
+$(call from_command_line,V,0)
+$(call from_command_line,NOREPLAY,0)
+$(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build))
+$(call from_command_line,JOBS,$(shell nproc))
+export SMP MEM ACCEL SEED KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+
+given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
+unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
+ifneq ($(unknown),)
+    $(error unknown variable $(unknown). Allowed: $(VARIABLES))
+endif
+unknown := $(filter-out $(TARGETS) $(BUILD)/%,$(MAKECMDGOALS))
+ifneq ($(unknown),)
+    $(error unknown target $(unknown). Allowed: $(TARGETS))
+endif
+
+build = @$(MAKE) -f tools/build.mk -j$(JOBS)
+quoted = '$(subst ','\'',$($1))'
+machine = --smp $(SMP) --mem $(MEM) --accel $(ACCEL) $(if $(DISK),--disk $(call quoted,DISK)) \
+          $(if $(QEMU_EXTRA),--qemu-extra=$(call quoted,QEMU_EXTRA))
+
+.PHONY: $(TARGETS) options
+all: image ## build everything
+	$(build) programs tests
+
+image: deps ## boot disks of all system manifests: build/image/NAME/boot.img
+	$(build) images
+
+run: deps ## boot to the console in this terminal (leave: Ctrl-A X)
+	$(build) $(BUILD)/image/default/boot.img
+	@exec $(PYTHON) tools/qemu.py run --image $(BUILD)/image/default --run $(BUILD)/run $(machine) \
+	    $(if $(filter 1,$(V)),--verbose)
+
+debug: deps ## the same stopped at reset, with gdb and the symbols of kernel and processes
+	@tools/deps.sh gdb
+	$(build) $(BUILD)/image/default/boot.img
+	@exec $(PYTHON) tools/qemu.py debug --image $(BUILD)/image/default --run $(BUILD)/debug $(machine) \
+	    --build $(BUILD) $(if $(filter 1,$(V)),--verbose)
+
+test: deps ## unit, model and system tests
+	$(build) images tests
+	@$(PYTHON) tools/test.py --build $(BUILD)
+
+chaos: deps ## kill drivers under load, check that nothing is lost, print recovery times
+	$(build) $(BUILD)/image/chaos/boot.img
+	@$(PYTHON) -m faultinject.fi run $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) \
+	    $(if $(DRIVER),--driver $(call quoted,DRIVER)) $(if $(FAULT),--fault $(call quoted,FAULT))
+
+bench: deps ## measure: build/bench/latest/bench.json
+	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/chaos/boot.img
+	@$(PYTHON) bench/bench.py
+
+check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size
+	$(build) --keep-going check
+
+docs: deps ## write docs/ABI.md from abi/*.def
+	@$(PYTHON) tools/abi_doc.py -o docs/ABI.md
+
+format: deps ## reformat all C
+	$(build) format
+
+size: deps ## lines and bytes of the kernel
+	$(build) size
+
+doctor: options ## what this machine has, and what is missing
+	@tools/doctor.sh
+
+deps: options ## install missing Debian packages (as root or through sudo)
+	@tools/deps.sh
+
+clean: options ## remove what was built (fetched sources stay in build/third_party)
+	@if [ -d '$(BUILD)' ]; then find '$(BUILD)' -mindepth 1 -maxdepth 1 ! -name third_party -exec rm -rf {} +; fi
+
+help: options ## this list
+	@echo 'make TARGET [VARIABLE=value ...]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@echo
+	@tools/options.sh --help
+
+options:
+	@tools/options.sh
+
+# A single file, by its path: make build/kernel/kernel.elf
+$(BUILD)/%: deps
+	$(build) $@

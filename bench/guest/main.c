@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The measured process: runs every suite once and says what it found in the kernel log, for bench/bench.py
+ * to read. Fails by saying so ({"bench":{"error":...}}) and ending; nothing is retried. */
+#include "bench.h"
+#include "abi/protocol.h"
+
+#define KILLS_COUNTED 30u  /* -icount: recoveries in instructions */
+#define KILLS_TIMED   120u /* recoveries in time: enough for a 99th percentile */
+
+int main(void)
+{
+    struct message m = {0};
+    bool instructions = ticks_are_instructions();
+
+    check(service_call(cap_find("supervisor"), SUPERVISOR_READY, &m), "readiness");
+    log_line("{\"bench\":{\"begin\":true,\"tsc_hz\":%lu,\"instructions\":%s}}", startup()->tsc_hz,
+             instructions ? "true" : "false");
+    peer_image_make();
+    if (instructions) {
+        suite_kernel();
+        spinner_start();
+    }
+    suite_reads(instructions);
+    suite_recovery(instructions ? KILLS_COUNTED : KILLS_TIMED);
+    log_line("{\"bench\":{\"end\":true}}");
+    return 0;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The block driver as a client meets it: reads at two depths, and its deaths under load.
+ * A recovery runs from the kill to the first completion that the new incarnation hands to this client. Its
+ * beginning (DEATH) is read from the kernel's trace; its end and the idle time at both ends are marks that
+ * this process writes into the same trace: MARK_BENCH, value = idle ticks << 1 | 1 at the end. */
+#include "bench.h"
+#include "abi/protocol.h"
+#include "abi/trace.h"
+#include "lib/session.h"
+
+#define DEPTH_MAX      32u
+#define READ_BYTES     4096u
+#define READ_SECTORS   (READ_BYTES / SECTOR_SIZE)
+#define BATCHES        12u
+#define KILL_EVERY_MIN_NS 12000000ul /* with intensity 100 a second the service is never given up */
+#define KILL_EVERY_SPREAD 8000000ul
+#define STACK_BYTES    8192u
+
+static struct block_session disk;
+static uint64_t places, random_state = 0x9e3779b97f4a7c15;
+static uint32_t outstanding;
+static struct samples busy, elapsed;
+
+static uint64_t random_next(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+static void disk_open(void)
+{
+    if (disk.id != 0) return;
+    check(block_open(&disk, "virtio_blk", DEPTH_MAX, DEPTH_MAX * READ_BYTES, 0), "a session with virtio_blk");
+    check(block_do(&disk, BLOCK_INFO, 0, SECTOR_SIZE, 0), "BLOCK_INFO");
+    places = ((const struct block_info *)disk.data)->sectors / READ_SECTORS;
+    check(places >= 2 * DEPTH_MAX ? OK : E_NOT_FOUND, "a disk that is large enough");
+}
+
+/* Keeps depth reads outstanding; takes what is done, waiting for it if there is nothing. */
+static uint32_t reads_round(uint32_t depth, struct block_done *done)
+{
+    for (; outstanding < depth; outstanding++) {
+        uint64_t sector = random_next() % places * READ_SECTORS;
+        uint64_t buffer = (uint64_t)__builtin_ctzl(~disk.busy) * READ_BYTES; /* of the slot that it will get */
+        check(block_submit(&disk, BLOCK_READ, sector, READ_BYTES, buffer) >= 0 ? OK : E_NO_SLOTS, "a free slot");
+    }
+    block_kick(&disk);
+    uint32_t n = block_take(&disk, done, DEPTH_MAX);
+    if (n == 0) block_wait(&disk);
+    for (uint32_t i = 0; i < n; i++) check(done[i].status, "a read");
+    outstanding -= n;
+    return n;
+}
+
+static void reads_drain(void)
+{
+    struct block_done done[DEPTH_MAX];
+
+    while (outstanding > 0) {
+        uint32_t n = block_take(&disk, done, DEPTH_MAX);
+        if (n == 0) block_wait(&disk);
+        outstanding -= n;
+    }
+}
+
+/* One batch: at least `reads` of them; ticks a read, and busy ticks a read. */
+static void reads_batch(uint32_t depth, uint32_t reads, bool count)
+{
+    struct block_done done[DEPTH_MAX];
+    uint32_t n = 0;
+    uint64_t idle = idle_ticks(), begin = ticks();
+
+    while (n < reads) n += reads_round(depth, done);
+    uint64_t taken = ticks() - begin;
+    idle = idle_ticks() - idle;
+    if (!count) return;
+    samples_add(&elapsed, taken * 1000 / n);
+    samples_add(&busy, (taken - idle) * 1000 / n);
+}
+
+static void measure_reads(uint32_t depth, uint32_t reads, const char *busy_name, const char *elapsed_name)
+{
+    reads_batch(depth, reads / 4, false);
+    for (uint32_t i = 0; i < BATCHES; i++) reads_batch(depth, reads, true);
+    reads_drain();
+    samples_report(&busy, busy_name, 1000);
+    samples_report(&elapsed, elapsed_name, 1000);
+}
+
+void suite_reads(bool instructions)
+{
+    disk_open();
+    measure_reads(1, instructions ? 200 : 1000, "read4k_qd1_busy", "read4k_qd1_elapsed");
+    measure_reads(DEPTH_MAX, instructions ? 1000 : 6000, "read4k_qd32_busy", "read4k_qd32_elapsed");
+}
+
+/* --- Recovery ------------------------------------------------------------------------------------------------ */
+
+static uint8_t killer_stack[STACK_BYTES] __attribute__((aligned(16)));
+static handle_t trace_cap, recovered; /* the notification that a kill was survived */
+static uint32_t kills_left;
+static volatile uint32_t generation;  /* the newest incarnation that completed something for us */
+static volatile bool killing;         /* a kill was ordered and no completion after it was seen */
+
+static void mark(bool end)
+{
+    check(sys_trace_mark(trace_cap, MARK_BENCH, idle_ticks() << 1 | end), "a mark");
+}
+
+static void kill_wait(handle_t timer, handle_t n)
+{
+    uint64_t delay = KILL_EVERY_MIN_NS + random_next() % KILL_EVERY_SPREAD;
+
+    check(sys_timer_arm(timer, sys_clock().value + delay), "the timer");
+    check(sys_wait(n).status, "the timer's signal");
+}
+
+/* The second thread: it kills while the first sleeps on its reads. */
+static void killer(void)
+{
+    handle_t n = check_value(sys_notification_create(startup()->tag), "a notification");
+    handle_t timer = check_value(sys_timer_create(n, 1), "a timer"), supervisor = cap_find("supervisor");
+
+    while (kills_left > 0) {
+        struct message m = {0};
+        memcpy(m.w, "virtio_blk", sizeof("virtio_blk"));
+        kill_wait(timer, n);
+        killing = true;
+        mark(false);
+        check(service_call(supervisor, SUPERVISOR_KILL, &m), "the kill");
+        check(sys_wait(recovered).status, "the recovery");
+        kills_left--;
+    }
+    check(sys_wait(recovered).status, "rest"); /* nobody signals: the thread ends with the process */
+}
+
+__attribute__((noreturn, force_align_arg_pointer)) static void killer_entry(void)
+{
+    killer();
+    sys_exit(1);
+}
+
+/* Of what was taken: did an incarnation complete it that is newer than those we know? */
+static bool newer(const struct block_done *done, uint32_t n)
+{
+    bool found = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t issued = disk.ledger->entry[done[i].slot].issued_gen;
+        if (issued <= generation) continue;
+        generation = issued;
+        found = true;
+    }
+    return found;
+}
+
+void suite_recovery(uint32_t kills)
+{
+    struct block_done done[DEPTH_MAX];
+
+    disk_open();
+    trace_cap = cap_find("trace");
+    recovered = check_value(sys_notification_create(startup()->tag), "a notification");
+    (void)newer(done, reads_round(DEPTH_MAX, done));
+    kills_left = kills;
+    (void)check_value(sys_thread_create(0, (uint64_t)killer_entry, (uint64_t)(killer_stack + STACK_BYTES), 0),
+                      "the killer's thread");
+    while (kills_left > 0) {
+        uint32_t n = reads_round(DEPTH_MAX, done);
+        if (!newer(done, n) || !killing) continue;
+        mark(true);
+        killing = false;
+        check(sys_signal(recovered, 1), "the killer's notification");
+        sys_yield(); /* it counts before we look */
+    }
+    reads_drain();
+    log_line("{\"bench\":{\"recovered\":%u,\"violations\":%lu}}", kills, disk.violations);
+}

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One campaign: boots the system, feeds the trials, follows the trace, stops, and checks the disk.
+
+Owns a run folder (build/chaos/STAMP-seedS) and one QEMU. Whatever happens, QEMU is ended and what is known
+is written: plan.jsonl, run.json, trials.jsonl, summary.json, kernel.log, trace.bin, data.img."""
+import collections
+import dataclasses
+import datetime
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import time
+
+from faultinject import judge, phases, plan as plans, summary, trace, verify
+from faultinject.channel import GuestGone, LogReader, Orders
+from faultinject.typist import Typist
+from tools import abi, qemu
+
+BOOT_SECONDS = 60
+HELLO_SECONDS = 15
+TRIAL_SECONDS = 20     # the injector's own limits end long before
+STOP_SECONDS = 60
+HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
+TYPED = ("serial", "all")
+COUNTED = ("mismatch", "duplicate", "io_error")
+
+
+@dataclasses.dataclass
+class Options:
+    seed: int
+    plan: list
+    driver: str = "mix"
+    fault: str = "mix"
+    image: pathlib.Path = pathlib.Path("build/image/chaos")
+    out: pathlib.Path = pathlib.Path("build/chaos")
+    disk: pathlib.Path | None = None
+    smp: int = 1
+    mem: str = "256M"
+    accel: str = "tcg"
+    qemu_extra: str = ""
+    verbose: bool = False
+
+    def replay(self, n):
+        """The command that runs one trial of this campaign again."""
+        words = ["faultinject/fi run", f"--seed {self.seed}", f"--only {n}"]
+        if self.driver != "mix":
+            words.append(f"--driver {self.driver}")
+        if self.fault != "mix":
+            words.append(f"--fault {self.fault}")
+        if self.disk:
+            words.append(f"--disk {self.disk}")
+        return " ".join(words)
+
+
+class Ledger:
+    """What the log said, put down to the trial during which it said so. Called on the reader's thread."""
+
+    def __init__(self):
+        self.acks = verify.Acks()
+        self.trial = 0  # 0: before the first
+        self.counts = collections.defaultdict(collections.Counter)  # trial -> kind -> count
+        self.workload = None
+        self.diskhash = None
+
+    def take(self, event):
+        if "ack" in event:
+            self.acks.add(event["ack"], self.trial)
+        for kind in COUNTED:
+            if kind in event:
+                self.counts[self.trial][kind] += 1
+        if "workload" in event:
+            value = event["workload"]
+            if "start" in value:
+                self.acks.start(value["places"], value["stride"], value["seed"])
+            if "final" in value:
+                self.workload = value
+        if event.get("diskhash", {}).get("final") or "error" in event.get("diskhash", {}):
+            self.diskhash = event["diskhash"]
+
+
+class Campaign:
+    def __init__(self, options, report):
+        self.o, self.report = options, report
+        self.ledger = Ledger()
+        self.reports, self.typing, self.done = {}, {}, []
+        self.entries, self.lost_at = [], []
+        self.services, self.tsc_hz = {}, 1
+        self.rest_before = self.rest_after = None
+        self.trouble = self.panic = None
+        self.complete = self.verified = False
+        self.places_checked = 0
+        self.disk = None
+        self.guest = self.log = self.ring = self.typist = None
+        self.outside = collections.Counter()
+        self.machine = self.running = None
+        self.findings = []
+        self.shown, self.window_start = set(), 0  # trials already reported; entries of older ones
+
+    # --- life ---------------------------------------------------------------------------------------------
+    def run(self):
+        """Returns the summary. Raises qemu.EnvironmentProblem if nothing could be started, and
+        KeyboardInterrupt after everything is written."""
+        self.started = datetime.datetime.now(datetime.timezone.utc)
+        self.folder = self.make_folder()
+        plans.write(self.o.plan, self.folder / "plan.jsonl")
+        interrupted = False
+        try:
+            self.boot()
+            self.play()
+            self.finish()
+        except GuestGone as gone:
+            self.panic = gone.panic
+            self.trouble = str(gone)
+        except trace.TraceProblem as problem:
+            self.trouble = str(problem)
+        except KeyboardInterrupt:
+            interrupted = True
+            self.trouble = "interrupted"
+        finally:
+            self.last_trace()
+            self.stop()
+        self.check()
+        result = self.write()
+        if interrupted:
+            raise KeyboardInterrupt
+        return result
+
+    def make_folder(self):
+        stamp = self.started.strftime("%Y%m%dT%H%M%SZ")
+        for more in itertools.count():
+            folder = self.o.out / (f"{stamp}-seed{self.o.seed}" + (f".{more}" if more else ""))
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            latest = self.o.out / "latest.new"
+            latest.unlink(missing_ok=True)
+            latest.symlink_to(folder.name)
+            os.replace(latest, self.o.out / "latest")
+            return folder
+
+    def boot(self):
+        self.report.stage("boot")
+        data = qemu.data_disk(self.folder / "data.img")
+        if self.o.disk:
+            self.disk_before()
+        machine = qemu.Machine(image=self.o.image, run=self.folder, disk=data, user_disk=self.o.disk,
+                               smp=self.o.smp, mem=self.o.mem, accel=self.o.accel, extra=self.o.qemu_extra,
+                               verbose=self.o.verbose)
+        self.machine = machine
+        self.guest = qemu.start(machine)
+        self.log = LogReader(self.guest.log, self.ledger.take)
+        self.orders = Orders(self.guest.channel)
+        boot = self.log.wait("boot", BOOT_SECONDS)
+        self.tsc_hz = boot["tsc_hz"]
+        read_memory = trace.memory_reader(self.guest, self.folder)
+        self.ring = trace.Ring(read_memory, boot["trace_paddr"], copy=self.folder / "trace.bin")
+        self.log.wait("injector", BOOT_SECONDS, lambda value: "ready" in value)
+        self.hello()
+        self.typist = Typist(self.guest.console, self.o.seed)
+
+    def hello(self):
+        self.orders.send({"op": "hello"})
+        while True:
+            event = self.log.next(HELLO_SECONDS)
+            if "service" in event:
+                self.services[event["service"]["index"]] = event["service"]
+            if "hello" in event.get("injector", {}):
+                return
+
+    def play(self):
+        self.order("start", seed=self.o.seed)
+        self.log.wait("workload", HELLO_SECONDS, lambda value: "start" in value)
+        self.rest_before = self.rest()
+        if self.o.disk:
+            self.order("hash")
+        self.report.stage("trials", len(self.o.plan))
+        for trial in self.trials():
+            self.one(trial)
+        self.judge_last()
+        self.complete = True
+
+    def trials(self):
+        """The plan; with a user's disk, more of the same until its hash is there."""
+        yield from self.o.plan
+        if not self.o.disk:
+            return
+        deadline = time.monotonic() + HASH_SECONDS
+        n = max(t.n for t in self.o.plan)
+        while self.ledger.diskhash is None and time.monotonic() < deadline:
+            n += 1
+            trial = plans.make_trial(self.o.seed, n, self.o.driver, self.o.fault, True)
+            self.o.plan.append(trial)
+            self.report.stage("trials", len(self.o.plan))
+            yield trial
+
+    def one(self, trial):
+        """Runs a trial. It is judged when the next one begins: its first completion may still come."""
+        self.ledger.trial = trial.n
+        typed = trial.service in TYPED
+        if typed:
+            known = len(self.typist.problems)
+            self.typist.work()
+        self.running = trial
+        self.orders.send(trial.order())
+        self.reports[trial.n] = self.log.wait("trial", TRIAL_SECONDS, lambda value: value["n"] == trial.n)
+        if typed:
+            self.typist.rest()
+            self.typing[trial.n] = self.typist.problems[known:]
+        self.read_trace()
+        self.judge_last()
+        self.done.append(trial)
+        self.running = None
+
+    def finish(self):
+        self.report.stage("stop")
+        self.ledger.trial = 0
+        self.order("stop")
+        self.log.wait("workload", STOP_SECONDS, lambda value: "final" in value)
+        self.rest_after = self.rest()
+        self.typist.end()
+
+    def order(self, op, **fields):
+        self.orders.send({"op": op, **fields})
+        answer = self.log.wait("order", HELLO_SECONDS, lambda value: value["op"] == op)
+        if answer["status"] != 0:
+            raise GuestGone(f"the guest refused '{op}': {status_name(answer['status'])}")
+
+    def rest(self):
+        self.orders.send({"op": "rest"})
+        return self.log.wait("rest", HELLO_SECONDS)
+
+    def stop(self):
+        if self.guest:
+            self.guest.stop()
+            self.log.join(5)
+            self.panic = self.panic or self.log.panic
+
+    # --- trace and outcomes ---------------------------------------------------------------------------------
+    def read_trace(self):
+        lost = self.ring.lost
+        entries = self.ring.read()
+        if self.ring.lost != lost:
+            self.lost_at.append(len(self.entries))
+        self.entries += entries
+
+    def last_trace(self):
+        """After the end, whatever it was: a panicked kernel's memory is still there."""
+        if not self.ring or self.guest.process.poll() is not None:
+            return
+        try:
+            self.read_trace()
+        except (RuntimeError, qemu.EnvironmentProblem, trace.TraceProblem, OSError) as problem:
+            self.trouble = self.trouble or f"the last trace could not be read: {problem}"
+
+    def evidence(self, trial, windows, findings=()):
+        window = windows.get(trial.n)
+        running = self.running
+        last = running.n if running else (self.done[-1].n if self.done else None)
+        return judge.Evidence(
+            trial=trial, window=window, report=self.reports.get(trial.n), services=self.services,
+            tsc_hz=self.tsc_hz, trace_lost=bool(self.lost_at) and window is None,
+            panic=self.panic if trial.n == last else None,
+            trouble=self.trouble if running is trial else None,
+            lost=[f for f in findings if f.trial == trial.n], events=self.ledger.counts[trial.n],
+            typing=self.typing.get(trial.n, []))
+
+    def judge_last(self):
+        """Judges the latest finished trial for the eyes of whoever watches; the record is made at the end."""
+        if not self.done or self.done[-1].n in self.shown:
+            return
+        trial = self.done[-1]
+        self.shown.add(trial.n)
+        windows = phases.windows(self.entries[self.window_start:])
+        line = judge.record(self.evidence(trial, windows), self.o.replay(trial.n))
+        self.report.trial(line)
+        with open(self.folder / "trials.jsonl", "a") as f:
+            f.write(json.dumps(line) + "\n")
+        if len(windows) > 1:  # entries of judged trials are not split again
+            newest = max(i for i, e in enumerate(self.entries) if e.mark == "TRIAL")
+            self.window_start = newest
+
+    # --- after the machine is off -----------------------------------------------------------------------------
+    def check(self):
+        """Reads the disk image. Possible only now: QEMU has written everything back."""
+        self.report.stage("verify")
+        acks = self.ledger.acks
+        data = self.folder / "data.img"
+        self.findings = verify.check_disk(data, acks) if acks.places and data.exists() else []
+        self.places_checked = len(acks.last)
+        self.verified = bool(acks.count)
+        self.outside["repeated_acks"] = len(acks.repeated)
+        if self.disk:
+            self.disk_after()
+
+    def disk_before(self):
+        self.report.stage("hash the disk")
+        disk_format = qemu.disk_format(self.o.disk)
+        digest, size = verify.image_sha256(self.o.disk, disk_format, self.folder / "unpacked.tmp")
+        self.disk = {"path": str(self.o.disk), "format": disk_format, "bytes": size, "sha256": digest,
+                     "file_sha256": verify.file_sha256(self.o.disk)}
+
+    def disk_after(self):
+        guest = self.ledger.diskhash or {}
+        self.disk["guest_sha256"] = guest.get("sha256")
+        self.disk["guest_bytes"] = guest.get("bytes")
+        self.disk["equal"] = guest.get("sha256") == self.disk["sha256"]
+        self.disk["untouched"] = verify.file_sha256(self.o.disk) == self.disk["file_sha256"]
+
+    def write(self):
+        """run.json, trials.jsonl as it is known now, summary.json."""
+        windows = phases.windows(self.entries)
+        tried = self.done + ([self.running] if self.running else [])
+        lines = [judge.record(self.evidence(t, windows, self.findings), self.o.replay(t.n)) for t in tried]
+        known = {t.n for t in tried}
+        self.outside["lost"] = sum(f.trial not in known for f in self.findings)
+        for n, counts in self.ledger.counts.items():
+            if n not in known:
+                self.outside.update({k: v for k, v in counts.items()})
+        if self.typist:
+            self.outside["typing"] = len(self.typist.problems) - sum(len(p) for p in self.typing.values())
+        if self.panic and not tried:
+            self.outside["panic"] = 1
+        write_whole(self.folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(self.folder / "run.json", json.dumps(self.facts(), indent=2) + "\n")
+        plans.write(self.o.plan, self.folder / "plan.jsonl")
+        return summary.write(self.folder)
+
+    def facts(self):
+        ended = datetime.datetime.now(datetime.timezone.utc)
+        return {
+            "schema_version": summary.SCHEMA_VERSION, "seed": self.o.seed, "kills": len(self.o.plan),
+            "driver": self.o.driver, "fault": self.o.fault, "accel": self.machine.accel if self.machine else self.o.accel,
+            "qemu": qemu.qemu_version(), "smp": self.o.smp, "mem": self.o.mem, "qemu_extra": self.o.qemu_extra,
+            "image_sha256": hashlib.sha256((self.o.image / "system.img").read_bytes()).hexdigest(),
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round((ended - self.started).total_seconds(), 1),
+            "complete": self.complete, "verified": self.verified, "trouble": self.trouble, "panic": self.panic,
+            "tsc_hz": self.tsc_hz, "trace_entries": len(self.entries),
+            "trace_lost": self.ring.lost if self.ring else 0,
+            "acknowledged": self.ledger.acks.count, "places_checked": self.places_checked,
+            "workload": self.ledger.workload, "rest_before": self.rest_before, "rest_after": self.rest_after,
+            "disk": self.disk, "outside": dict(self.outside),
+            "services": [s["name"] for _, s in sorted(self.services.items())],
+            "bad_lines": self.log.bad_lines[:10] if self.log else [],
+        }
+
+
+def write_whole(path, text):
+    """A reader sees the old file or the new one."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def status_name(number):
+    return abi.names("errors").get(number, f"status {number}")

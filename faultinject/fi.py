@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""fi: kill drivers under load, check from outside that nothing was lost, measure the recovery.
+
+Exit codes: 0 targets met, 1 a target missed, 2 usage, 3 environment, 4 the harness itself failed."""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from faultinject import campaign, plan, report, summary  # noqa: E402
+from tools import qemu  # noqa: E402
+
+MET, MISSED, USAGE, ENVIRONMENT, HARNESS = range(5)
+SEED, KILLS = 1, 200
+KILLS_MAX = 1_000_000
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        if "unrecognized arguments" in message:
+            known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
+            if known:
+                message += f". Allowed: {', '.join(sorted(known))}"
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"fi: {message}\n")
+
+
+def whole(low, high):
+    def number(text):
+        try:
+            value = int(text, 0)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
+        return value
+    return number
+
+
+def add_choice_options(p):
+    p.add_argument("--seed", type=whole(0, 2**63 - 1), default=SEED, help=f"of the plan (default {SEED})")
+    p.add_argument("--kills", type=whole(1, KILLS_MAX), default=KILLS, help=f"trials (default {KILLS})")
+    p.add_argument("--driver", default="mix", help="a driver, all (evenly) or mix (default: mostly virtio_blk)")
+    p.add_argument("--fault", default="mix", help="a fault, exception (any) or mix (default); see `fi faults`")
+
+
+def add_machine_options(p):
+    p.add_argument("--disk", type=pathlib.Path, help="an image of your own: read whole through the driver, never written")
+    p.add_argument("--smp", type=whole(1, 16), default=1)
+    p.add_argument("--mem", default="256M")
+    p.add_argument("--accel", default="tcg", help="tcg, kvm or auto")
+    p.add_argument("--qemu-extra", default="", help="more words for QEMU's command line")
+    p.add_argument("--image", type=pathlib.Path, default=build() / "image/chaos", help="folder of the boot disk")
+    p.add_argument("--out", type=pathlib.Path, default=build() / "chaos", help="where run folders go")
+    p.add_argument("--verbose", action="store_true", default=os.environ.get("V") == "1", help="print QEMU's command")
+
+
+def build():
+    return pathlib.Path(os.environ.get("BUILD") or "build")
+
+
+def parser():
+    p = Parser(prog="fi", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    sub = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    s = sub.add_parser("run", help="run a campaign", allow_abbrev=False)
+    add_choice_options(s)
+    s.add_argument("--only", type=whole(1, KILLS_MAX), help="run trial N of the plan alone")
+    s.add_argument("--replay", type=pathlib.Path, metavar="DIR", help="take the plan of an earlier run folder")
+    s.add_argument("--trial", type=whole(1, KILLS_MAX), help="with --replay: trial N alone")
+    s.add_argument("--times", type=whole(1, 100), default=1, help="with one trial: so many boots; says how many agreed")
+    add_machine_options(s)
+    s.set_defaults(function=cmd_run)
+    s = sub.add_parser("plan", help="print a plan, run nothing", allow_abbrev=False)
+    add_choice_options(s)
+    s.set_defaults(function=cmd_plan)
+    s = sub.add_parser("summarise", help="make DIR/summary.json again from run.json and trials.jsonl", allow_abbrev=False)
+    s.add_argument("folder", type=pathlib.Path)
+    s.set_defaults(function=cmd_summarise)
+    s = sub.add_parser("faults", help="list faults and drivers", allow_abbrev=False)
+    s.set_defaults(function=cmd_faults)
+    return p
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+def chosen_plan(args):
+    """(plan, driver, fault, seed) that the options ask for."""
+    if args.replay:
+        path = args.replay / "plan.jsonl"
+        if not path.is_file():
+            raise plan.UsageProblem(f"{path}: not there; --replay takes a run folder, such as build/chaos/latest")
+        facts = json.loads((args.replay / "run.json").read_text())
+        trials, n = plan.read(path), args.trial or args.only
+        args.seed, args.driver, args.fault = facts["seed"], facts["driver"], facts["fault"]
+        if n and not any(t.n == n for t in trials):
+            raise plan.UsageProblem(f"trial {n} is not in {path}. Allowed: 1 to {len(trials)}")
+        return [t for t in trials if n in (None, t.n)]
+    if args.trial:
+        raise plan.UsageProblem("--trial belongs to --replay; to run trial N of a seed alone use --only N")
+    if args.only:
+        plan.check(args.driver, args.fault, bool(args.disk))
+        return [plan.make_trial(args.seed, args.only, args.driver, args.fault, bool(args.disk))]
+    return plan.make_plan(args.seed, args.kills, args.driver, args.fault, bool(args.disk))
+
+
+def check_environment(args):
+    for tool in (qemu.QEMU, "qemu-img"):
+        if not shutil.which(tool):
+            raise qemu.EnvironmentProblem(f"{tool} is missing: run `make deps`")
+    if args.disk and not os.access(args.disk, os.R_OK):
+        raise qemu.EnvironmentProblem(f"{args.disk}: cannot be read")
+    if not (args.image / "boot.img").is_file():
+        raise qemu.EnvironmentProblem(f"{args.image}/boot.img is missing: run `make image`")
+
+
+def run_once(options):
+    progress = report.make()
+    try:
+        c = campaign.Campaign(options, progress)
+        result = c.run()
+    finally:
+        progress.close()
+    _, trials = summary.load(c.folder)
+    report.print_summary(result, trials, c.folder)
+    return result, trials
+
+
+def cmd_run(args):
+    trials = chosen_plan(args)
+    check_environment(args)
+    if args.times > 1 and len(trials) != 1:
+        raise plan.UsageProblem("--times needs one trial: --only N, or --replay DIR --trial N")
+    options = campaign.Options(
+        seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
+        disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, qemu_extra=args.qemu_extra, verbose=args.verbose)
+    codes, outcomes = [], []
+    for _ in range(args.times):
+        result, lines = run_once(dataclasses.replace(options, plan=list(trials)))
+        codes.append(summary.exit_code(result))
+        outcomes.append(lines[0]["outcome"] if lines else "nothing")
+    if args.times > 1:
+        first = outcomes[0]
+        print(f"{outcomes.count(first)} of {args.times} replays gave {first}: {', '.join(outcomes)}")
+    return max(codes)
+
+
+def cmd_plan(args):
+    for trial in plan.make_plan(args.seed, args.kills, args.driver, args.fault):
+        print(json.dumps({"schema_version": plan.SCHEMA_VERSION} | dataclasses.asdict(trial)))
+    return MET
+
+
+def cmd_summarise(args):
+    for name in ("run.json", "trials.jsonl"):
+        if not (args.folder / name).is_file():
+            raise plan.UsageProblem(f"{args.folder / name}: not there; summarise takes a run folder")
+    result = summary.write(args.folder)
+    report.print_summary(result, summary.load(args.folder)[1], args.folder)
+    return summary.exit_code(result)
+
+
+def cmd_faults(_):
+    for name, text in plan.FAULTS.items():
+        print(f"{name:<15}{text}")
+    print(f"\ngroups: {', '.join(plan.GROUPS)}\ndrivers: {', '.join(plan.SERVICES)}; groups: {', '.join(plan.DRIVER_GROUPS)}")
+    return MET
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    try:
+        return args.function(args)
+    except plan.UsageProblem as problem:
+        print(f"fi: {problem}", file=sys.stderr)
+        return USAGE
+    except qemu.EnvironmentProblem as problem:
+        print(f"fi: {problem}", file=sys.stderr)
+        return ENVIRONMENT
+    except KeyboardInterrupt:
+        print("\nfi: interrupted: QEMU is stopped; what there is was written to "
+              f"{getattr(args, 'out', build() / 'chaos')}/latest", file=sys.stderr)
+        return HARNESS
+    except Exception:
+        traceback.print_exc()
+        print("fi: the harness failed; this is a bug in faultinject/", file=sys.stderr)
+        return HARNESS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

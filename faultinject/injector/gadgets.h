@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Snippets of code that a struck process is made to run. One page, position-independent, mapped readable
+ * and executable into the target at GADGET_BASE, where no process has anything of its own. */
+#ifndef COPPICE_INJECTOR_GADGETS_H
+#define COPPICE_INJECTOR_GADGETS_H
+
+#include "lib/runtime.h"
+
+#define GADGET_BASE 0x100000ul
+
+/* Makes the page, in this process's memory; returns its handle in *out. */
+status_t gadgets_make(handle_t *out) MUST_USE;
+/* Address in the target of the snippet for this fault; 0: no such snippet. */
+uint64_t gadget_address(const char *fault);
+
+#endif

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From evidence to the outcome of one trial. Pure: no clock, no file, no guest."""
+import dataclasses
+
+from faultinject import phases
+
+OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
+            "silent_corruption", "kernel_panic", "harness_error")
+GOOD = ("recovered", "masked", "not_activated")
+RESTARTED_WITH = "DEPENDENCY"  # cause of a death that the manifest asks for
+SERVICE_DRIVER = 2             # enum service_flags in abi/manifest.h
+STATE_ABSENT = 7               # abi/states.def
+NOT_CLIENTS = ("supervisor", "recovery", "pci", "injector")
+BLOCK_SERVICES = ("virtio_blk", "virtio_disk")
+
+
+@dataclasses.dataclass
+class Evidence:
+    """All that is known of one trial."""
+    trial: object                    # plan.Trial
+    window: phases.Window | None     # of the trace
+    report: dict | None              # what the injector said
+    services: dict                   # index -> {"name", "flags", "state"} as at the start
+    tsc_hz: int = 1
+    trace_lost: bool = False         # entries of this window were overwritten before they were read
+    panic: str | None = None
+    trouble: str | None = None       # why the harness could not go on
+    lost: list = dataclasses.field(default_factory=list)        # verify.Finding
+    events: dict = dataclasses.field(default_factory=dict)      # mismatch, duplicate, io_error -> count
+    typing: list = dataclasses.field(default_factory=list)      # typist's problems
+
+
+def recoveries(e):
+    """The chains of all services that died in the window, the trial's own first."""
+    others = {i for i, s in e.services.items() if s["name"] in NOT_CLIENTS}
+    found = []
+    for index, service in e.services.items():
+        r = phases.service_recovery(e.window, index, service["name"], others)
+        if r is not None:
+            found.append(r)
+    main = "virtio_blk" if e.trial.service == "all" else e.trial.service
+    return sorted(found, key=lambda r: (r.service != main, r.service))
+
+
+def targets(e):
+    """Names of the services that the trial means to kill."""
+    if e.trial.service != "all":
+        return {e.trial.service}
+    return {s["name"] for s in e.services.values() if s["flags"] & SERVICE_DRIVER and s["state"] != STATE_ABSENT}
+
+
+def activated(e):
+    """The fault took effect, says the kernel: struck, memory written, or (all) killed."""
+    names = {i: s["name"] for i, s in e.services.items()}
+    if e.trial.fault == "all":
+        return {names.get(d.service) for d in e.window.deaths} >= targets(e)
+    marks = e.window.pokes if e.trial.fault == "garbage" else e.window.strikes
+    return any(names.get(m.service) == e.trial.service for m in marks)
+
+
+def injected_deaths(e):
+    """Deaths that one of the trial's own strikes explains."""
+    return 2 if e.trial.fault == "double" and len(e.window.strikes) > 1 else 1
+
+
+def strangers(e):
+    """Deaths that neither the trial nor the manifest explains."""
+    names = {i: s["name"] for i, s in e.services.items()}
+    meant, count, out = targets(e), {}, []
+    for d in e.window.deaths:
+        name = names.get(d.service, f"service {d.service}")
+        count[name] = count.get(name, 0) + 1
+        cause = phases.cause_name(d.a)
+        if cause == RESTARTED_WITH:
+            continue
+        if name not in meant or count[name] > injected_deaths(e):
+            out.append(f"{name} died: {cause}")
+    return out
+
+
+def harm(e, found):
+    """(outcome, why) of a fault that took effect, worst first."""
+    if any(f.kind == "corrupt" for f in e.lost) or e.events.get("mismatch"):
+        return "silent_corruption", "; ".join(f.text() for f in e.lost[:1]) or "a record read back was wrong"
+    if e.lost:
+        return "recovered_with_loss", e.lost[0].text()
+    if e.events.get("duplicate"):
+        return "recovered_with_loss", "a request was completed twice"
+    if e.typing:
+        return "recovered_with_loss", "characters were lost or repeated on the console"
+    if e.window.gave_up or (e.report and e.report.get("state_after") == 6):
+        return "gave_up", "the supervisor gave the service up"
+    others = strangers(e)
+    if others:
+        return "cascaded", others[0]
+    if e.window.leaks:
+        return "degraded", "a dead process owned something"
+    if e.report.get("rescued"):
+        return "degraded", "nobody noticed the fault"
+    if not e.report.get("settled"):
+        return "degraded", "a service did not come back"
+    if e.window.poisoned or e.events.get("io_error"):
+        return "degraded", "a request failed"
+    for r in found:
+        if r.generation_after is None or r.ready is None:
+            return "degraded", f"{r.service} was not ready again"
+    return "recovered", ""
+
+
+def judge(e):
+    """(outcome, why, recoveries)"""
+    if e.panic:
+        return "kernel_panic", e.panic, []
+    if e.trouble or e.report is None:
+        return "harness_error", e.trouble or "no report from the injector", []
+    if e.report.get("error"):
+        return "harness_error", e.report["error"], []
+    if e.trace_lost or e.window is None:
+        return "harness_error", "the trace ring wrapped before it was read" if e.trace_lost else "no trace", []
+    found = recoveries(e)
+    disordered = [r.service for r in found if not r.in_order()]
+    if disordered:
+        return "harness_error", f"the trace of {disordered[0]} is not in order", found
+    if not activated(e):
+        worse = harm(e, found)
+        if worse[0] != "recovered" and worse[0] != "cascaded":
+            return (*worse, found)
+        before = [f"{r.service} died of {r.cause} before the strike" for r in found]
+        return "not_activated", before[0] if before else "the target did not run that far", found
+    outcome, why = harm(e, found)
+    if outcome == "recovered" and not found:
+        return "masked", "nothing died", found
+    return outcome, why, found
+
+
+def record(e, replay):
+    """One line of trials.jsonl."""
+    outcome, why, found = judge(e)
+    main = found[0] if found else None
+    live = e.window is not None and outcome not in ("kernel_panic", "harness_error")
+    block = [r for r in found if r.service in BLOCK_SERVICES and r.in_flight is not None]
+    return {
+        "schema_version": 1, "n": e.trial.n, "service": e.trial.service, "fault": e.trial.fault,
+        "delay_us": e.trial.delay_us, "instructions": e.trial.instructions, "second": e.trial.second,
+        "trial_seed": e.trial.seed, "outcome": outcome, "why": why,
+        "activated": outcome == "kernel_panic" or bool(live and activated(e)),
+        "cause": main.cause if main else None,
+        "in_flight": max((r.in_flight for r in block), default=None),
+        "recovery_us": rounded(main.total_us(e.tsc_hz)) if main else None,
+        "phases_us": {k: rounded(v) for k, v in main.phases_us(e.tsc_hz).items()} if main else {},
+        "recoveries": [describe(r, e.tsc_hz) for r in found],
+        "lost": len(e.lost), "mismatches": e.events.get("mismatch", 0), "duplicates": e.events.get("duplicate", 0),
+        "io_errors": e.events.get("io_error", 0), "typing": e.typing, "leaks": e.window.leaks if e.window else 0,
+        "findings": [f.text() for f in e.lost], "injector": e.report, "replay": replay,
+    }
+
+
+def describe(r, tsc_hz):
+    return {"service": r.service, "generation": r.generation, "generation_after": r.generation_after,
+            "cause": r.cause, "deaths": r.deaths, "in_flight": r.in_flight, "replayed": r.replayed,
+            "checkpoint": r.checkpoint, "ready_us": rounded(r.ready_us(tsc_hz)),
+            "recovery_us": rounded(r.total_us(tsc_hz)),
+            "phases_us": {k: rounded(v) for k, v in r.phases_us(tsc_hz).items()}}
+
+
+def rounded(x):
+    return None if x is None else round(x, 1)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Plans: faults as data. A plan is a list of trials (when, where, what, seed), made from a seed alone.
+
+Trial n depends on (seed, driver, fault, n) and on nothing else: a longer campaign begins with the shorter
+one, and one trial can be run again by itself."""
+import dataclasses
+import json
+import random
+
+SCHEMA_VERSION = 1
+RANDOM_BITS = 48  # seeds sent to the guest
+
+EXCEPTIONS = ("ud2", "divide", "page_fault", "protection", "noncanonical", "breakpoint", "stack_overflow")
+FAULTS = {  # name -> what happens
+    "kill": "the driver is ended at a random instruction",
+    "ud2": "it executes an invalid instruction",
+    "divide": "it divides by zero",
+    "page_fault": "it loads from address 0",
+    "protection": "it executes a privileged instruction",
+    "noncanonical": "it loads from an address that cannot be",
+    "breakpoint": "it executes a breakpoint that nobody set",
+    "stack_overflow": "it pushes until its stack ends",
+    "loop": "it loops for ever",
+    "block": "it waits for ever",
+    "garbage": "it writes nonsense where its clients read completions",
+    "double": "it is ended, and its successor again while it recovers",
+    "all": "every driver is ended at once",
+}
+GROUPS = {  # a name for several faults -> weights
+    "exception": {name: 1 for name in EXCEPTIONS},
+    "mix": {"kill": 50, **{name: 3 for name in EXCEPTIONS}, "loop": 5, "block": 5, "garbage": 6, "double": 8, "all": 5},
+}
+PLAIN = ("kill",) + EXCEPTIONS
+SERVICES = {  # name -> faults that make sense for it
+    "virtio_blk": PLAIN + ("loop", "block", "garbage", "double"),
+    "virtio_disk": PLAIN + ("loop", "block", "garbage", "double"),
+    "serial": PLAIN + ("loop", "block", "double"),
+    "echo": PLAIN + ("loop", "block", "double"),
+    "pci": PLAIN,  # not a driver; its restart takes the block drivers with it
+}
+DRIVER_GROUPS = {  # a name for several services -> weights
+    "mix": {"virtio_blk": 85, "serial": 5, "echo": 5, "pci": 5},
+    "all": {"virtio_blk": 1, "serial": 1, "echo": 1, "pci": 1},
+}
+DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's disk
+
+# Instructions of the target until the strike, at most: about a round of its work. More would be lost on
+# targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
+INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400}
+SECOND_MAX = 2500  # of the successor: start to READY
+DELAY_US = (0, 20000)
+
+
+class UsageProblem(Exception):
+    """The command line asks for what is not there; callers exit with 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    n: int
+    service: str        # "all": every driver
+    fault: str
+    delay_us: int       # after the previous trial came to rest
+    instructions: int   # of the target, from then to the strike
+    second: int         # double: instructions of the successor; else 0
+    seed: int           # for what the guest chooses
+
+    def order(self):
+        return {"op": "trial"} | dataclasses.asdict(self)
+
+    def where(self):
+        more = f"+{self.second}" if self.second else ""
+        return self.fault if self.fault in ("all", "garbage") else f"{self.fault}@{self.instructions}{more}"
+
+
+def allowed(names):
+    return ", ".join(sorted(names))
+
+
+def check(driver, fault, disk=False):
+    """Raises UsageProblem, naming what is allowed."""
+    if driver not in SERVICES and driver not in DRIVER_GROUPS:
+        raise UsageProblem(f"unknown driver '{driver}'. Allowed: {allowed([*SERVICES, *DRIVER_GROUPS])}")
+    if fault not in FAULTS and fault not in GROUPS:
+        raise UsageProblem(f"unknown fault '{fault}'. Allowed: {allowed([*FAULTS, *GROUPS])}")
+    if driver == "virtio_disk" and not disk:
+        raise UsageProblem("driver 'virtio_disk' is there only with a disk image of your own (--disk)")
+    if driver in SERVICES and fault in FAULTS and fault not in SERVICES[driver] + ("all",):
+        raise UsageProblem(f"fault '{fault}' makes no sense for {driver}. Allowed: {allowed(SERVICES[driver])}")
+
+
+def pick(rng, weights):
+    names = sorted(weights)
+    return rng.choices(names, [weights[name] for name in names])[0]
+
+
+def services_of(driver, fault, disk):
+    weights = dict(DRIVER_GROUPS.get(driver, {driver: 1}))
+    if disk and driver in DISK_WEIGHT:
+        weights["virtio_disk"] = DISK_WEIGHT[driver]
+    if fault in FAULTS:
+        weights = {name: w for name, w in weights.items() if fault in SERVICES[name]}
+    return weights
+
+
+def make_trial(seed, n, driver="mix", fault="mix", disk=False):
+    rng = random.Random(f"coppice {seed} {n} {driver} {fault} {int(disk)}")
+    kind = pick(rng, GROUPS[fault]) if fault in GROUPS else fault
+    if kind == "all":
+        service = "all"
+    else:
+        weights = services_of(driver, fault, disk)
+        service = pick(rng, weights)
+        if kind not in SERVICES[service]:  # a mix met a service without this fault
+            kind = "kill"
+    return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US),
+                 instructions=rng.randint(0, INSTRUCTIONS_MAX.get(service, 0)),
+                 second=rng.randint(1, SECOND_MAX) if kind == "double" else 0, seed=rng.getrandbits(RANDOM_BITS))
+
+
+def make_plan(seed, kills, driver="mix", fault="mix", disk=False):
+    check(driver, fault, disk)
+    return [make_trial(seed, n, driver, fault, disk) for n in range(1, kills + 1)]
+
+
+def write(plan, path):
+    with open(path, "w") as f:
+        for trial in plan:
+            f.write(json.dumps({"schema_version": SCHEMA_VERSION} | dataclasses.asdict(trial)) + "\n")
+
+
+def read(path):
+    plan = []
+    for line in open(path):
+        fields = json.loads(line)
+        if fields.pop("schema_version") != SCHEMA_VERSION:
+            raise UsageProblem(f"{path}: not a plan of version {SCHEMA_VERSION}")
+        plan.append(Trial(**fields))
+    return plan

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What people see: progress while a campaign runs, one line a trial, and the table at its end.
+
+On a terminal with Rich: a bar and colours. Anywhere else, and with NO_COLOR: plain lines of the same words."""
+import os
+import sys
+
+from faultinject import judge
+from faultinject.phases import PHASES
+
+STAGES = {"boot": "booting", "trials": "striking", "stop": "draining and reading back",
+          "verify": "checking the disk image from outside", "hash the disk": "hashing your disk image"}
+COLOURS = {"recovered": "green", "masked": "green", "not_activated": "dim"}
+
+
+def use_rich(stream=sys.stdout):
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def milliseconds(us):
+    return "-" if us is None else f"{us / 1000:.2f} ms"
+
+
+def trial_text(line):
+    """One line a trial, with the command that runs it again."""
+    flight = "" if line["in_flight"] is None else f", {line['in_flight']} in flight"
+    where = f"{line['fault']}@{line['instructions']}" if line["fault"] not in ("all", "garbage") else line["fault"]
+    where += f"+{line['second']}" if line["second"] else ""
+    why = f" ({line['why']})" if line["why"] else ""
+    return (f"{line['n']:>5}  {line['service']:<11} {where:<20} {line['outcome']:<14} "
+            f"{milliseconds(line['recovery_us']):>10}{flight}{why}  replay: {line['replay']}")
+
+
+class Plain:
+    """Plain lines on standard output."""
+
+    def stage(self, name, total=None):
+        more = f": {total} trials" if total else ""
+        print(f"fi: {STAGES[name]}{more}", flush=True)
+
+    def trial(self, line):
+        print(trial_text(line), flush=True)
+
+    def close(self):
+        pass
+
+
+class Terminal:
+    """A progress bar with the time left; trials that did not recover stay above it."""
+
+    def __init__(self):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        self.progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                                 TimeElapsedColumn(), TimeRemainingColumn(), console=Console(highlight=False))
+        self.progress.start()
+        self.task = self.progress.add_task("starting", total=None)
+
+    def stage(self, name, total=None):
+        self.progress.update(self.task, description=STAGES[name])
+        if total:
+            self.progress.update(self.task, total=total)
+
+    def trial(self, line):
+        from rich.text import Text
+        self.progress.advance(self.task)
+        self.progress.console.print(Text(trial_text(line), style=COLOURS.get(line["outcome"], "bold red")))
+
+    def close(self):
+        self.progress.stop()
+
+
+def make():
+    return Terminal() if use_rich() else Plain()
+
+
+def rows(s):
+    """The recovery table: (phase, p50, p99), in milliseconds."""
+    out = [(phase, s["phases_us"][phase]["p50"], s["phases_us"][phase]["p99"]) for phase in PHASES]
+    out.append(("strike to completion", s["recovery_us"]["p50"], s["recovery_us"]["p99"]))
+    return [(name, milliseconds(a), milliseconds(b)) for name, a, b in out]
+
+
+def facts(s):
+    """The lines under the table."""
+    low, high = s["recovered_rate_95"]
+    flight = s["in_flight"]
+    yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} survived "
+           f"(95 %: {low:.1%} to {high:.1%})")
+    yield "outcomes: " + ", ".join(f"{n} {name}" for name, n in s["outcomes"].items() if n)
+    if flight["kills"]:
+        yield (f"requests in flight: at {flight['with_requests']} of {flight['kills']} kills of a block driver "
+               f"({flight['share']:.0%}), median {flight['requests_p50']}, most {flight['requests_max']}")
+    yield (f"{s['writes_acknowledged']} writes acknowledged, {s['places_checked']} places checked in the disk image: "
+           f"{s['lost_acknowledged_writes']} lost, {s['duplicate_completions']} completed twice, "
+           f"{s['read_mismatches']} read wrong")
+    yield f"{s['kernel_panics']} kernel panics, {s['leaks']} leaks, {s['typing_problems']} lines typed wrong"
+    if s["disk"]:
+        d = s["disk"]
+        yield (f"your disk: {d['bytes']} bytes, SHA-256 {'equal inside and outside' if d['equal'] else 'DIFFERENT'}, "
+               f"the image {'is untouched' if d['untouched'] else 'WAS CHANGED'}")
+    if s["trouble"]:
+        yield f"trouble: {s['trouble']}"
+
+
+def verdict(s):
+    missed = [name for name, met in s["targets"].items() if not met]
+    return "all targets met" if not missed else "targets missed: " + ", ".join(missed)
+
+
+def print_summary(s, trials, folder):
+    title = f"recovery by phase ({s['recovery_us']['n']} recoveries, {s['accel']}, from the kernel trace)"
+    if use_rich():
+        print_rich(s, title)
+    else:
+        print_plain(s, title)
+    for line in facts(s):
+        print(line)
+    failing = [t for t in trials if t["outcome"] not in judge.GOOD]
+    for t in failing:
+        print(f"trial {t['n']}: {t['outcome']}: {t['why']}\n    replay: {t['replay']}")
+    print(f"{verdict(s)}; details in {folder}")
+
+
+def print_plain(s, title):
+    print(f"\n{title}\n{'phase':<22}{'p50':>12}{'p99':>12}")
+    for name, p50, p99 in rows(s):
+        print(f"{name:<22}{p50:>12}{p99:>12}")
+    print()
+
+
+def print_rich(s, title):
+    from rich.console import Console
+    from rich.table import Table
+    table = Table(title=title, title_justify="left")
+    table.add_column("phase")
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    for name, p50, p99 in rows(s):
+        table.add_row(name, p50, p99, end_section=name == PHASES[-1])
+    Console().print("", table)

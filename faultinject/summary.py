@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""summary.json from run.json and trials.jsonl: a pure function, so that it can be made again at any time
+(`fi summarise DIR`) and cannot know more than the truth does."""
+import collections
+import json
+import math
+
+from faultinject.judge import OUTCOMES
+from faultinject.phases import PHASES
+
+SCHEMA_VERSION = 1
+ACTIVATED_MIN = 0.9
+IN_FLIGHT_MIN = 0.5
+
+
+def percentile(values, p):
+    """Nearest rank: always a value that was measured."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(p / 100 * len(ordered)) - 1)]
+
+
+def spread(values, points=(50, 90, 99)):
+    out = {"n": len(values)} | {f"p{p}": percentile(values, p) for p in points}
+    return out | {"max": max(values, default=None)}
+
+
+def wilson(successes, n, z=1.96):
+    """95 % interval of a rate."""
+    if n == 0:
+        return [0.0, 1.0]
+    rate, square = successes / n, z * z
+    middle = (rate + square / (2 * n)) / (1 + square / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + square / (4 * n * n)) / (1 + square / n)
+    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
+
+
+def times(trials):
+    """Only of trials that recovered: others have no recovery to time."""
+    done = [t for t in trials if t["outcome"] == "recovered"]
+    totals = [t["recovery_us"] for t in done if t["recovery_us"] is not None]
+    return {"recovery_us": spread(totals),
+            "phases_us": {phase: spread([t["phases_us"][phase] for t in done if phase in t["phases_us"]], (50, 99))
+                          for phase in PHASES}}
+
+
+def in_flight(trials):
+    """Over activated trials in which a block driver died and recovery counted its ledger."""
+    counts = [t["in_flight"] for t in trials if t["activated"] and t["in_flight"] is not None]
+    hits = sum(1 for n in counts if n > 0)
+    return {"kills": len(counts), "with_requests": hits, "share": round(hits / len(counts), 4) if counts else None,
+            "requests_p50": percentile(counts, 50), "requests_max": max(counts, default=None)}
+
+
+def grouped(trials, key):
+    out = {}
+    for name in sorted({t[key] for t in trials}):
+        part = [t for t in trials if t[key] == name]
+        out[name] = {"injected": len(part), "activated": sum(t["activated"] for t in part),
+                     "outcomes": dict(collections.Counter(t["outcome"] for t in part)),
+                     "recovery_us": times(part)["recovery_us"]}
+    return out
+
+
+def leaks_of(run, trials):
+    """Things that a dead process still owned, and pages that were free before the campaign and not after."""
+    before, after = run.get("rest_before"), run.get("rest_after")
+    events = sum(t["leaks"] for t in trials)
+    if not before or not after:
+        return events
+    pages = max(0, before["pages_free"] - after["pages_free"])
+    return events + pages + after["dead_pages"] + after["quarantined"]
+
+
+def targets(s, run):
+    """Name -> met. A campaign that was cut short, or whose check could not be made, meets nothing."""
+    out = {
+        "complete": bool(run.get("complete")),
+        "verified": bool(run.get("verified")),
+        "workload_finished": bool(run.get("workload")),
+        "activated": s["activated"] >= ACTIVATED_MIN * s["injected"] and s["injected"] > 0,
+        "all_recovered": all(s["outcomes"][o] == 0 for o in OUTCOMES
+                             if o not in ("recovered", "masked", "not_activated", "harness_error")),
+        "nothing_lost": s["lost_acknowledged_writes"] == 0,
+        "nothing_twice": s["duplicate_completions"] == 0,
+        "nothing_wrong": s["read_mismatches"] == 0,
+        "characters": s["typing_problems"] == 0,
+        "no_panic": s["kernel_panics"] == 0,
+        "no_leak": s["leaks"] == 0,
+        "no_harness_error": s["outcomes"]["harness_error"] == 0,
+    }
+    if s["in_flight"]["kills"]:
+        out["in_flight"] = s["in_flight"]["share"] > IN_FLIGHT_MIN
+    if run.get("disk"):
+        out["disk"] = bool(run["disk"].get("equal")) and bool(run["disk"].get("untouched"))
+    return out
+
+
+def summarise(run, trials):
+    workload = run.get("workload") or {}
+    outside = run.get("outside") or {}  # what could not be put down to a trial
+    outcomes = {o: sum(t["outcome"] == o for t in trials) for o in OUTCOMES}
+    activated = sum(t["activated"] for t in trials)
+    recovered = sum(t["activated"] and t["outcome"] in ("recovered", "masked") for t in trials)
+    s = {
+        "schema_version": SCHEMA_VERSION,
+        **{key: run.get(key) for key in ("seed", "kills", "driver", "fault", "accel", "qemu", "smp", "mem", "image_sha256",
+                                         "started", "seconds", "trouble")},
+        "injected": len(trials), "activated": activated, "outcomes": outcomes,
+        "recovered": recovered, "recovered_rate_95": wilson(recovered, activated),
+        **times(trials),
+        "in_flight": in_flight(trials),
+        "lost_acknowledged_writes": sum(t["lost"] for t in trials) + outside.get("lost", 0),
+        "duplicate_completions": max(sum(t["duplicates"] for t in trials) + outside.get("duplicate", 0),
+                                     workload.get("duplicates", 0)) + outside.get("repeated_acks", 0),
+        "read_mismatches": max(sum(t["mismatches"] for t in trials) + outside.get("mismatch", 0),
+                               workload.get("mismatch", 0)),
+        "typing_problems": sum(len(t["typing"]) for t in trials) + outside.get("typing", 0),
+        "kernel_panics": outcomes["kernel_panic"] + outside.get("panic", 0),
+        "leaks": leaks_of(run, trials),
+        "writes_acknowledged": run.get("acknowledged"), "places_checked": run.get("places_checked"),
+        "workload": workload or None, "disk": run.get("disk"),
+        "by_fault": grouped(trials, "fault"), "by_service": grouped(trials, "service"),
+    }
+    s["targets"] = targets(s, run)
+    s["met"] = all(s["targets"].values())
+    return s
+
+
+def exit_code(s):
+    """0 met, 1 missed, 4 the harness could not do its work (and nothing else is wrong)."""
+    if s["met"]:
+        return 0
+    own = {"complete", "verified", "no_harness_error"}
+    missed = {name for name, met in s["targets"].items() if not met}
+    return 4 if missed and missed <= own and s["kernel_panics"] == 0 else 1
+
+
+def load(folder):
+    trials = [json.loads(line) for line in open(folder / "trials.jsonl")]
+    return json.loads((folder / "run.json").read_text()), trials
+
+
+def write(folder):
+    """Regenerates summary.json; returns it."""
+    s = summarise(*load(folder))
+    (folder / "summary.json").write_text(json.dumps(s, indent=2) + "\n")
+    return s

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The kernel's trace ring, read from outside: straight out of guest memory (layout: abi/trace.h).
+
+Nothing in the guest is asked, so nothing in the guest can be wrong about what it did or when."""
+import dataclasses
+import pathlib
+import struct
+
+from tools import abi
+
+MAGIC = 0x4543415254504F43  # "COPTRACE"
+VERSION = 1
+PAGE = 4096
+HEADER = struct.Struct("<QIIQQQ")  # magic version cpu entries tsc_hz head
+ENTRY = struct.Struct("<QHHIQQ")   # tsc event cpu tag a b
+
+EVENTS = abi.names("trace")
+MARKS = abi.names("marks")
+CAUSES = abi.names("faults")
+
+
+class TraceProblem(Exception):
+    """What is in guest memory is not the ring that the kernel announced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    tsc: int
+    event: str
+    service: int
+    generation: int
+    a: int
+    b: int
+    mark: str | None = None  # of an event MARK
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    entries: int
+    tsc_hz: int
+    head: int
+
+
+def parse_header(data):
+    magic, version, _, entries, tsc_hz, head = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION:
+        raise TraceProblem(f"no trace ring of version {VERSION}: magic {magic:#x}, version {version}")
+    if entries == 0 or entries & (entries - 1):
+        raise TraceProblem(f"the trace ring claims {entries} entries")
+    return Header(entries, tsc_hz, head)
+
+
+def parse_entry(data, at=0):
+    tsc, event, _, tag, a, b = ENTRY.unpack_from(data, at)
+    name = EVENTS.get(event, f"event {event}")
+    mark = MARKS.get(a, f"mark {a}") if name == "MARK" else None
+    return Entry(tsc, name, tag & 0xFFF, tag >> 12, a, b, mark)
+
+
+def parse_entries(data):
+    return [parse_entry(data, at) for at in range(0, len(data) - len(data) % ENTRY.size, ENTRY.size)]
+
+
+class Ring:
+    """Follows one ring. read_memory(paddr, size) -> bytes. `lost` counts entries that were overwritten
+    before they were read: whoever judges by the trace must look at it."""
+
+    def __init__(self, read_memory, paddr, copy=None):
+        self.read_memory, self.paddr = read_memory, paddr
+        self.next = 0
+        self.lost = 0
+        self.tsc_hz = self.header().tsc_hz
+        self.copy = open(copy, "wb") if copy else None  # the raw entries, for later
+
+    def header(self):
+        return parse_header(self.read_memory(self.paddr, HEADER.size))
+
+    def _raw(self, first, count, entries):
+        """Entries first..first+count-1, in at most two pieces because the ring wraps round."""
+        base, at = self.paddr + PAGE, first % entries
+        here = min(count, entries - at)
+        data = self.read_memory(base + at * ENTRY.size, here * ENTRY.size)
+        if here < count:
+            data += self.read_memory(base, (count - here) * ENTRY.size)
+        return data
+
+    def read(self):
+        """All entries written since the last call."""
+        header = self.header()
+        first = max(self.next, header.head - header.entries)
+        data = self._raw(first, header.head - first, header.entries) if header.head > first else b""
+        overwritten = max(0, self.header().head - header.entries - first)  # while we were reading
+        self.lost += first - self.next + overwritten
+        self.next = header.head
+        data = data[overwritten * ENTRY.size:]
+        if self.copy:
+            self.copy.write(data)
+            self.copy.flush()
+        return parse_entries(data)
+
+
+def memory_reader(guest, folder):
+    """read_memory for a running tools.qemu.Guest, by QMP through a file in folder."""
+    path = pathlib.Path(folder).resolve() / "memory.tmp"
+
+    def read_memory(paddr, size):
+        guest.qmp("pmemsave", val=paddr, size=size, filename=str(path))
+        return path.read_bytes()
+    return read_memory

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Capability tables and the derivation tree. */
+#include "capability.h"
+#include "process.h"
+#include "frame.h"
+#include "print.h"
+
+_Static_assert(sizeof(struct capability) == 64, "a capability is 64 bytes");
+_Static_assert(sizeof(struct cap_chunk) == PAGE_SIZE, "a chunk is a page");
+
+static struct cap_chunk *chunk_of(const struct capability *c)
+{
+    return (struct cap_chunk *)((uintptr_t)c & ~(PAGE_SIZE - 1));
+}
+
+struct process *cap_process(const struct capability *c) { return chunk_of(c)->process; }
+handle_t cap_handle(const struct capability *c) { return HANDLE_MAKE(c->index, c->generation); }
+
+struct capability *cap_lookup(struct process *p, handle_t h)
+{
+    uint32_t index = HANDLE_INDEX(h), chunk = index / CHUNK_SLOTS, slot = index % CHUNK_SLOTS;
+    if (chunk >= p->chunk_count || slot == 0) return NULL;
+    struct capability *c = &p->chunk[chunk]->slot[slot - 1];
+    return c->object && c->generation == HANDLE_GENERATION(h) ? c : NULL;
+}
+
+status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights, struct capability **out)
+{
+    struct capability *c = cap_lookup(p, h);
+    if (!c) return E_HANDLE;
+    if (c->object->type != type) return E_TYPE;
+    if ((c->rights & rights) != rights) return E_RIGHTS;
+    *out = c;
+    return OK;
+}
+
+bool cap_room(struct process *p)
+{
+    if (p->slots) return true;
+    if (p->chunk_count == CHUNKS_MAX) return false;
+    paddr_t page = frame_alloc(p);
+    if (!page.v) return false;
+    struct cap_chunk *k = arch_direct(page);
+    k->process = p;
+    for (uint32_t i = CHUNK_SLOTS - 1; i-- > 0;) {
+        k->slot[i].index = p->chunk_count * CHUNK_SLOTS + i + 1;
+        k->slot[i].next = p->slots;
+        p->slots = &k->slot[i];
+    }
+    p->chunk[p->chunk_count++] = k;
+    return true;
+}
+
+static struct capability *slot_take(struct process *p)
+{
+    struct capability *c = p->slots;
+    assert(c && !c->object);
+    p->slots = c->next;
+    p->handle_count++;
+    c->generation++; /* 48 bits: never wraps in a machine's life */
+    c->next = c->prev = c->parent = c->child = NULL;
+    return c;
+}
+
+handle_t cap_install(struct process *p, struct object *o, uint32_t rights)
+{
+    assert(!o->root);
+    struct capability *c = slot_take(p);
+    c->object = o;
+    c->rights = rights;
+    c->badge = 0;
+    o->root = c;
+    return cap_handle(c);
+}
+
+handle_t cap_derive(struct process *p, struct capability *parent, uint32_t rights, uint64_t badge)
+{
+    struct capability *c = slot_take(p);
+    c->object = parent->object;
+    c->rights = rights & parent->rights;
+    c->badge = parent->badge ? parent->badge : badge;
+    c->parent = parent;
+    c->next = parent->child;
+    if (c->next) c->next->prev = c;
+    parent->child = c;
+    return cap_handle(c);
+}
+
+/* Frees one capability without children. */
+static void slot_release(struct capability *c)
+{
+    struct process *p = cap_process(c);
+    assert(!c->child);
+    if (c->prev) c->prev->next = c->next;
+    else if (c->parent) c->parent->child = c->next;
+    if (c->next) c->next->prev = c->prev;
+    if (c->object->root == c) c->object->root = NULL;
+    c->object = NULL;
+    c->parent = c->prev = NULL;
+    c->rights = 0;
+    c->next = p->slots;
+    p->slots = c;
+    assert(p->handle_count > 0);
+    p->handle_count--;
+}
+
+void cap_revoke(struct capability *top)
+{
+    while (top->child) { /* leaves first, without recursion: depth is the caller's to choose */
+        struct capability *c = top->child;
+        while (c->child) c = c->child;
+        slot_release(c);
+    }
+}
+
+void cap_delete(struct capability *c)
+{
+    cap_revoke(c);
+    slot_release(c);
+}
+
+void cap_table_destroy(struct process *p)
+{
+    for (uint32_t k = 0; k < p->chunk_count; k++)
+        for (uint32_t i = 0; i < CHUNK_SLOTS - 1 && p->handle_count; i++)
+            if (p->chunk[k]->slot[i].object) cap_delete(&p->chunk[k]->slot[i]);
+    assert(p->handle_count == 0);
+    while (p->chunk_count) {
+        struct cap_chunk *k = p->chunk[--p->chunk_count];
+        frame_free(p, arch_direct_paddr(k));
+    }
+    p->slots = NULL;
+}

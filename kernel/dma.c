@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * DMA domains and quarantine. */
+#include "dma.h"
+#include "process.h"
+#include "frame.h"
+#include "trace.h"
+#include "print.h"
+
+static uint64_t quarantined_total;
+
+uint64_t dma_quarantined_pages(void) { return quarantined_total; }
+
+status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out)
+{
+    if (!arch_pci_exists(bdf)) return E_NOT_FOUND;
+    struct dma *d = cell_alloc(owner);
+    if (!d) return E_QUOTA;
+    object_init(&d->object, OBJECT_DMA, owner, owner->object.tag);
+    d->bdf = bdf;
+    d->state = DMA_FENCED; /* whatever ran before us may have left it active */
+    list_init(&d->of_user);
+    list_init(&d->mappings);
+    arch_bus_master(bdf, false);
+    *out = d;
+    return OK;
+}
+
+status_t dma_attach(struct dma *d, struct process *user)
+{
+    if (d->user && d->user != user) return E_BUSY;
+    if (d->user == user) return OK;
+    d->user = user;
+    list_append(&user->domains, &d->of_user);
+    return OK;
+}
+
+/* The device may still write these pages: they leave their owner now and become free only when the reset
+ * is confirmed. The first process pays meanwhile; the quotas between it and the owner shrink by as much,
+ * so that this can never fail. */
+static uint64_t mapping_quarantine(struct dma_mapping *map)
+{
+    struct memory *m = map->memory;
+    if (!m || (m->flags & MEMORY_KERNEL)) return 0;
+    for (struct process *p = m->object.owner; p != process_root; p = p->parent) {
+        assert(p->used >= m->pages && p->quota >= m->pages);
+        p->used -= m->pages;
+        p->quota -= m->pages;
+    }
+    map->held = m->base;
+    map->held_pages = m->pages;
+    m->flags |= MEMORY_KERNEL; /* its frames are no longer its own */
+    quarantined_total += m->pages;
+    return m->pages;
+}
+
+static void mapping_detach(struct dma_mapping *map)
+{
+    if (!map->memory) return;
+    list_remove(&map->of_memory);
+    map->memory = NULL;
+}
+
+static uint64_t mapping_end(struct dma_mapping *map)
+{
+    uint64_t pages = map->held_pages;
+    mapping_detach(map);
+    if (pages) {
+        frame_free_run(process_root, map->held, pages);
+        quarantined_total -= pages;
+    }
+    list_remove(&map->of_domain);
+    cell_free(map->payer, map);
+    return pages;
+}
+
+status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t pages, uint32_t prot, iova_t *out)
+{
+    if (d->state != DMA_READY) return E_NOT_RESET;
+    if (pages == 0 || offset > m->pages || pages > m->pages - offset) return E_ARGUMENT;
+    if (!(m->flags & MEMORY_DMA)) return E_TYPE;
+    struct dma_mapping *map = cell_alloc(d->object.owner);
+    if (!map) return E_QUOTA;
+    *map = (struct dma_mapping){.domain = d, .payer = d->object.owner, .memory = m, .pages = pages, .prot = prot};
+    map->iova.v = memory_frame(m, offset).v; /* identity: no IOMMU */
+    list_append(&d->mappings, &map->of_domain);
+    list_append(&m->dma_mappings, &map->of_memory);
+    *out = map->iova;
+    return OK;
+}
+
+status_t dma_unmap(struct dma *d, iova_t iova)
+{
+    list_each(struct dma_mapping, map, &d->mappings, of_domain)
+    {
+        if (map->iova.v != iova.v || map->held_pages) continue;
+        mapping_end(map);
+        return OK;
+    }
+    return E_NOT_FOUND;
+}
+
+void dma_memory_gone(struct memory *m)
+{
+    list_each(struct dma_mapping, map, &m->dma_mappings, of_memory)
+    {
+        mapping_quarantine(map);
+        mapping_detach(map);
+    }
+}
+
+status_t dma_bus_master(struct dma *d, bool on)
+{
+    if (on && d->state != DMA_READY) return E_NOT_RESET;
+    arch_bus_master(d->bdf, on);
+    if (on) trace(TRACE_BUS_MASTER_ON, d->user ? d->user->object.tag : 0, d->bdf, 0);
+    return OK;
+}
+
+void dma_bus_master_off(struct dma *d)
+{
+    arch_bus_master(d->bdf, false);
+    d->state = DMA_FENCED;
+}
+
+uint32_t dma_detach(struct dma *d, struct process *dying, uint64_t *quarantined)
+{
+    uint32_t mappings = 0;
+    list_each(struct dma_mapping, map, &d->mappings, of_domain)
+    {
+        mappings++;
+        if (map->memory && map->memory->object.owner == dying) *quarantined += mapping_quarantine(map);
+    }
+    list_remove(&d->of_user);
+    d->user = NULL;
+    return mappings;
+}
+
+void dma_reset_done(struct dma *d)
+{
+    uint64_t released = 0;
+    list_each(struct dma_mapping, map, &d->mappings, of_domain) released += mapping_end(map);
+    d->state = DMA_READY;
+    trace(TRACE_RESET_DONE, d->user ? d->user->object.tag : 0, d->bdf, released);
+}
+
+void dma_destroy(struct dma *d)
+{
+    dma_bus_master_off(d);
+    list_remove(&d->of_user);
+    /* What is in quarantine now stays there for ever: nobody can confirm a reset any more. */
+    list_each(struct dma_mapping, map, &d->mappings, of_domain)
+    {
+        map->held_pages = 0;
+        mapping_end(map);
+    }
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The fault injector's mechanism: strike a process after a number of its instructions, look into and
+ * write its memory, give it code to run. Held by one process of chaos systems; no policy here. */
+#ifndef COPPICE_KERNEL_INJECT_H
+#define COPPICE_KERNEL_INJECT_H
+
+#include "process.h"
+
+struct inject {
+    struct object object;
+    bool pending; /* a strike waits for the next process of a service */
+    uint32_t service;
+    uint64_t instructions;
+};
+struct inject *inject_object(void); /* the only one */
+void inject_arm(struct process *p, uint64_t instructions, enum inject_action action, uint64_t target);
+uint64_t inject_disarm(struct process *p);
+void inject_process_started(struct process *p);
+void inject_step(struct thread *t); /* one instruction of it has run */
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Interrupts, ports and timers. Owns the table from vectors to interrupt objects and the list of armed
+ * timers. */
+#include "irq.h"
+#include "process.h"
+#include "sched.h"
+#include "print.h"
+
+static struct irq *by_vector[256];
+
+status_t irq_create(struct process *owner, enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry,
+                    struct irq **out)
+{
+    struct irq *i = cell_alloc(owner);
+    if (!i) return E_QUOTA;
+    status_t s = arch_irq_open(&i->line, kind, number, table, entry);
+    if (s != OK) {
+        cell_free(owner, i);
+        return s;
+    }
+    object_init(&i->object, OBJECT_IRQ, owner, owner->object.tag);
+    source_init(&i->source);
+    list_init(&i->of_user);
+    assert(!by_vector[i->line.vector]);
+    by_vector[i->line.vector] = i;
+    *out = i;
+    return OK;
+}
+
+void irq_destroy(struct irq *i)
+{
+    irq_fence(i);
+    arch_irq_close(&i->line);
+    by_vector[i->line.vector] = NULL;
+}
+
+void irq_bind(struct irq *i, struct process *user, struct notification *n, uint64_t bits)
+{
+    source_set(&i->source, n, bits);
+    list_remove(&i->of_user);
+    i->user = user;
+    list_append(&user->irqs, &i->of_user);
+    i->outstanding = i->pending = false;
+    arch_irq_unmask(&i->line);
+}
+
+void irq_deliver(uint8_t vector)
+{
+    struct irq *i = by_vector[vector];
+    if (!i || !i->user) return; /* fenced while it was on its way */
+    if (i->line.kind == IRQ_GSI) arch_irq_mask(&i->line);
+    if (i->outstanding) {
+        i->pending = true;
+        return;
+    }
+    i->outstanding = true;
+    source_signal(&i->source);
+}
+
+void irq_ack(struct irq *i)
+{
+    i->outstanding = false;
+    if (i->pending) { /* edge that came meanwhile */
+        i->pending = false;
+        i->outstanding = true;
+        source_signal(&i->source);
+    }
+    if (i->line.kind == IRQ_GSI && i->user) arch_irq_unmask(&i->line);
+}
+
+void irq_fence(struct irq *i)
+{
+    arch_irq_mask(&i->line);
+    list_remove(&i->of_user);
+    i->user = NULL;
+    source_set(&i->source, NULL, 0);
+}
+
+status_t ports_create(struct process *owner, uint32_t base, uint32_t count, struct ports **out)
+{
+    if (count == 0 || base > 0xffff || count > 0x10000 - base) return E_ARGUMENT;
+    if (arch_port_reserved((uint16_t)base, count)) return E_BUSY;
+    struct ports *p = cell_alloc(owner);
+    if (!p) return E_QUOTA;
+    object_init(&p->object, OBJECT_PORTS, owner, owner->object.tag);
+    p->base = base;
+    p->count = count;
+    *out = p;
+    return OK;
+}
+
+/* --- Timers ------------------------------------------------------------------------------------------------ */
+
+static struct list armed = {&armed, &armed};
+
+status_t timer_create(struct process *owner, struct notification *n, uint64_t bits, struct timer **out)
+{
+    struct timer *t = cell_alloc(owner);
+    if (!t) return E_QUOTA;
+    object_init(&t->object, OBJECT_TIMER, owner, owner->object.tag);
+    source_init(&t->source);
+    source_set(&t->source, n, bits);
+    list_init(&t->armed);
+    *out = t;
+    return OK;
+}
+
+void timer_destroy(struct timer *t)
+{
+    list_remove(&t->armed);
+    source_set(&t->source, NULL, 0);
+}
+
+void timer_arm(struct timer *t, uint64_t deadline)
+{
+    list_remove(&t->armed);
+    t->deadline_tsc = deadline;
+    if (!deadline) return;
+    struct list *at = armed.next;
+    while (at != &armed && container_of(at, struct timer, armed)->deadline_tsc <= deadline) at = at->next;
+    list_append(at, &t->armed);
+    sched_need_timer(timer_next());
+}
+
+void timer_expire(uint64_t now)
+{
+    list_each(struct timer, t, &armed, armed)
+    {
+        if (t->deadline_tsc > now) return;
+        list_remove(&t->armed);
+        source_signal(&t->source);
+    }
+}
+
+uint64_t timer_next(void)
+{
+    return list_empty(&armed) ? ~0ul : container_of(armed.next, struct timer, armed)->deadline_tsc;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Interrupt objects: one source each, delivered as a signal. At most one delivery is outstanding until
+ * irq_ack; a level-triggered line stays masked meanwhile. The process that bound it is its user; its
+ * death masks the source. Also I/O port ranges and timers, the other two small hardware objects. */
+#ifndef COPPICE_KERNEL_IRQ_H
+#define COPPICE_KERNEL_IRQ_H
+
+#include "arch/arch.h"
+#include "notification.h"
+
+struct irq {
+    struct object object;
+    struct irq_line line;
+    bool outstanding, pending;
+    struct source source;
+    struct process *user;
+    struct list of_user;
+};
+struct ports {
+    struct object object;
+    uint32_t base, count;
+};
+struct timer {
+    struct object object;
+    struct source source;
+    uint64_t deadline_tsc;
+    struct list armed; /* in the list of armed timers, soonest first */
+};
+
+status_t irq_create(struct process *owner, enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry,
+                    struct irq **out) MUST_USE;
+void irq_destroy(struct irq *i);
+void irq_bind(struct irq *i, struct process *user, struct notification *n, uint64_t bits);
+void irq_ack(struct irq *i);
+void irq_deliver(uint8_t vector);
+void irq_fence(struct irq *i); /* masks, forgets its user */
+
+status_t ports_create(struct process *owner, uint32_t base, uint32_t count, struct ports **out) MUST_USE;
+
+status_t timer_create(struct process *owner, struct notification *n, uint64_t bits, struct timer **out) MUST_USE;
+void timer_destroy(struct timer *t);
+void timer_arm(struct timer *t, uint64_t deadline_tsc); /* 0: disarm */
+void timer_expire(uint64_t now_tsc);
+uint64_t timer_next(void); /* ~0: none */
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Processes: made from ELF images, ended in order. */
+#include "process.h"
+#include "endpoint.h"
+#include "elf_image.h"
+#include "dma.h"
+#include "irq.h"
+#include "frame.h"
+#include "inject.h"
+#include "trace.h"
+#include "print.h"
+
+struct process *process_root;
+static uint32_t last_pid;
+static uint64_t live;
+
+uint64_t process_count(void) { return live; }
+
+/* --- Birth ----------------------------------------------------------------------------------------------- */
+
+static struct process *process_alloc(struct process *parent, uint64_t quota)
+{
+    if (parent && quota > parent->quota - parent->used) return NULL;
+    if (parent) parent->used += quota;
+    paddr_t page = frame_alloc(NULL); /* charged below, once there is an account */
+    struct process *p = arch_direct(page);
+    p->quota = quota;
+    p->used = 1;
+    p->parent = parent;
+    p->pid = ++last_pid;
+    list_init(&p->children);
+    list_init(&p->sibling);
+    list_init(&p->threads);
+    list_init(&p->objects);
+    list_init(&p->mappings);
+    list_init(&p->endpoints);
+    list_init(&p->irqs);
+    list_init(&p->domains);
+    list_init(&p->events);
+    list_init(&p->event_link);
+    list_init(&p->object.owned);
+    source_init(&p->event_source);
+    p->object.type = OBJECT_PROCESS;
+    p->object.owner = parent;
+    p->trace_credit = TRACE_CREDIT;
+    p->signal_credit = SIGNAL_CREDIT;
+    if (parent) list_append(&parent->children, &p->sibling);
+    live++;
+    return p;
+}
+
+/* Copies what a writable page has in the file; the rest of it is zero. */
+static void segment_fill(struct memory *m, const struct elf_segment *s, const uint8_t *file)
+{
+    uint64_t inside = s->vaddr % PAGE_SIZE, done = 0;
+    for (uint64_t page = 0; done < s->file_bytes; page++) {
+        uint64_t at = page ? 0 : inside, n = PAGE_SIZE - at;
+        if (n > s->file_bytes - done) n = s->file_bytes - done;
+        __builtin_memcpy((uint8_t *)arch_direct(memory_frame(m, page)) + at, file + s->offset + done, n);
+        done += n;
+    }
+}
+
+/* Read-only pages of an immutable image are shared; all others are the process's own copies. */
+static status_t segment_map(struct process *p, struct memory *image, uint64_t offset, const struct elf_segment *s)
+{
+    vaddr_t start = {s->vaddr & ~(PAGE_SIZE - 1)};
+    uint64_t pages = PAGES_FOR(s->vaddr % PAGE_SIZE + s->memory_bytes);
+    const uint8_t *file = (const uint8_t *)arch_direct(image->base) + offset;
+    if (!(s->prot & RIGHT_WRITE) && (image->flags & MEMORY_IMMUTABLE) && s->file_bytes == s->memory_bytes)
+        return mapping_create(p, image, start, (offset + s->offset) / PAGE_SIZE, pages, s->prot);
+    struct memory *own;
+    status_t status = memory_create(p, pages, 0, &own);
+    if (status != OK) return status;
+    segment_fill(own, s, file);
+    return mapping_create(p, own, start, 0, pages, s->prot);
+}
+
+static status_t process_load(struct process *p, struct memory *image, uint64_t offset, const struct elf_image *elf)
+{
+    status_t s = arch_space_create(p);
+    for (uint32_t i = 0; s == OK && i < elf->segments; i++) s = segment_map(p, image, offset, &elf->segment[i]);
+    if (s != OK) return s;
+    struct memory *stack;
+    s = memory_create(p, STACK_PAGES, 0, &stack);
+    if (s != OK) return s;
+    vaddr_t bottom = {USER_STACK_TOP - STACK_PAGES * PAGE_SIZE};
+    s = mapping_create(p, stack, bottom, 0, STACK_PAGES, RIGHT_READ | RIGHT_WRITE);
+    return s == OK && !cap_room(p) ? E_QUOTA : s;
+}
+
+status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length, uint64_t quota,
+                        tag_t tag, uint64_t sched, struct process **out)
+{
+    uint64_t tsc = arch_tsc();
+    struct elf_image elf;
+    if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE || length > image->pages * PAGE_SIZE ||
+        offset > image->pages * PAGE_SIZE - length)
+        return E_ARGUMENT;
+    if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || quota < PROCESS_PAGES_MIN) return E_ARGUMENT;
+    if (SCHED_BUDGET_US(sched) > SCHED_PERIOD_US(sched)) return E_ARGUMENT;
+    status_t s = elf_parse((const uint8_t *)arch_direct(image->base) + offset, length, &elf);
+    if (s != OK) return s;
+    struct process *p = process_alloc(parent, quota);
+    if (!p) return E_QUOTA;
+    p->object.tag = tag;
+    p->entry = elf.entry;
+    p->sched = sched;
+    s = process_load(p, image, offset, &elf);
+    if (s != OK) {
+        process_destroy(p);
+        return s;
+    }
+    trace(TRACE_PROCESS_CREATE, tag, p->pid, tsc);
+    *out = p;
+    return OK;
+}
+
+status_t process_start(struct process *p, uint64_t arg)
+{
+    if (p->state != PROCESS_CREATED) return E_STATE;
+    struct thread *t;
+    status_t s = thread_create(p, p->entry, USER_STACK_TOP, arg, p->sched, &t);
+    if (s != OK) return s;
+    p->state = PROCESS_RUNNING;
+    p->start_tsc = arch_tsc();
+    t->first_run = true;
+    trace(TRACE_PROCESS_START, p->object.tag, p->pid, 0);
+    thread_ready(t);
+    inject_process_started(p);
+    return OK;
+}
+
+/* --- Death, in the order that makes it safe (docs/ARCHITECTURE.md, the life of a crash) --------------------- */
+
+static void death_stop(struct process *p)
+{
+    p->state = PROCESS_DEAD;
+    endpoint_server_died(p); /* new generation before anybody hears of the death */
+    list_each(struct thread, t, &p->threads, of_process) thread_destroy(t);
+}
+
+static uint64_t death_fence(struct process *p)
+{
+    uint64_t irqs = 0, functions = 0, mappings = 0, quarantined = 0;
+    list_each(struct irq, i, &p->irqs, of_user)
+    {
+        irq_fence(i);
+        irqs++;
+    }
+    trace(TRACE_FENCE_IRQ, p->object.tag, irqs, 0);
+    list_each(struct dma, d, &p->domains, of_user)
+    {
+        dma_bus_master_off(d);
+        functions++;
+    }
+    trace(TRACE_FENCE_BUS_MASTER, p->object.tag, functions, 0);
+    list_each(struct dma, e, &p->domains, of_user) mappings += dma_detach(e, p, &quarantined);
+    trace(TRACE_FENCE_DOMAIN, p->object.tag, mappings, quarantined);
+    return quarantined;
+}
+
+static void death_release(struct process *p)
+{
+    list_each(struct process, child, &p->children, sibling) process_destroy(child);
+    list_each(struct object, o, &p->objects, owned) object_destroy(o);
+    source_set(&p->event_source, NULL, 0);
+    cap_table_destroy(p);
+    mapping_forget_all(p);
+    arch_space_destroy(p);
+    pool_destroy(p);
+}
+
+bool inv_process_dead_owns_nothing(const struct process *p)
+{
+    return p->used == 1 && p->thread_count == 0 && p->mapping_count == 0 && p->handle_count == 0 &&
+           p->object_count == 0 && p->chunk_count == 0 && list_empty(&p->children) && list_empty(&p->objects) &&
+           list_empty(&p->endpoints) && list_empty(&p->irqs) && list_empty(&p->domains) && !p->pool.v;
+}
+
+/* What ends a process of any state; the object page stays. */
+static void process_end(struct process *p)
+{
+    struct cpu *c = arch_cpu();
+    uint64_t used = p->used;
+    death_stop(p);
+    uint64_t quarantined = death_fence(p);
+    death_release(p);
+    if (c->space == p) c->space = NULL;
+    live--;
+    trace(TRACE_FENCE_DONE, p->object.tag, used - p->used - quarantined, quarantined);
+    if (!inv_process_dead_owns_nothing(p)) {
+        trace(TRACE_LEAK, p->object.tag, p->used - 1, p->object_count + p->handle_count);
+        kernel_panic("process %u (%x) is dead and owns %lu pages, %u objects, %u handles", p->pid, p->object.tag,
+                     p->used - 1, p->object_count, p->handle_count);
+    }
+}
+
+void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip)
+{
+    if (p->state == PROCESS_DEAD) return;
+    p->death_tsc = arch_tsc();
+    p->cause = cause;
+    p->fault_address = address;
+    p->fault_rip = rip;
+    trace(TRACE_DEATH, p->object.tag, cause, rip);
+    if (p == process_root)
+        kernel_panic("the first process ended: cause %u at %p, address %p, code %lu", cause, (void *)rip,
+                     (void *)address, p->exit_code);
+    process_end(p);
+    process_event_raise(p, EVENT_DEATH);
+}
+
+void process_destroy(struct process *p)
+{
+    struct process *parent = p->parent;
+    if (p->state != PROCESS_DEAD) {
+        p->cause = CAUSE_PARENT;
+        process_end(p);
+    }
+    if (p->object.root) cap_delete(p->object.root);
+    trace(TRACE_PROCESS_DESTROY, p->object.tag, p->pid, 0);
+    list_remove(&p->event_link);
+    list_remove(&p->sibling);
+    assert(parent->used >= p->quota);
+    parent->used -= p->quota;
+    frame_free(NULL, arch_direct_paddr(p));
+}
+
+/* --- Events to the parent -------------------------------------------------------------------------------------- */
+
+void process_event_raise(struct process *p, enum process_event_kind kind)
+{
+    struct process *parent = p->parent;
+    if (!parent) return;
+    if (!p->event_mask) list_append(&parent->events, &p->event_link);
+    p->event_mask |= 1u << kind;
+    p->event_tsc = kind == EVENT_DEATH ? p->death_tsc : arch_tsc();
+    source_signal(&parent->event_source);
+}
+
+bool process_event_take(struct process *parent, struct process_event *out)
+{
+    if (list_empty(&parent->events)) return false;
+    struct process *p = container_of(parent->events.next, struct process, event_link);
+    enum process_event_kind kind = p->event_mask & (1u << EVENT_OVERRUN) ? EVENT_OVERRUN : EVENT_DEATH;
+    p->event_mask &= ~(1u << kind);
+    if (!p->event_mask) list_remove(&p->event_link);
+    *out = (struct process_event){.tag = p->object.tag,
+                                  .pid = p->pid,
+                                  .kind = kind,
+                                  .cause = p->cause,
+                                  .tsc = p->event_tsc,
+                                  .address = p->fault_address,
+                                  .rip = p->fault_rip,
+                                  .code = p->exit_code,
+                                  .process = p->object.root && cap_process(p->object.root) == parent
+                                                 ? cap_handle(p->object.root)
+                                                 : 0};
+    return true;
+}
+
+void process_describe(const struct process *p, struct process_info *out)
+{
+    *out = (struct process_info){.tag = p->object.tag,
+                                 .pid = p->pid,
+                                 .state = p->state,
+                                 .cause = p->cause,
+                                 .quota_pages = p->quota,
+                                 .used_pages = p->used,
+                                 .handles = p->handle_count,
+                                 .threads = p->thread_count,
+                                 .mappings = p->mapping_count,
+                                 .priority = SCHED_PRIORITY(p->sched),
+                                 .cpu_tsc = p->cpu_tsc,
+                                 .start_tsc = p->start_tsc,
+                                 .death_tsc = p->death_tsc,
+                                 .fault_address = p->fault_address,
+                                 .fault_rip = p->fault_rip,
+                                 .overruns = p->overruns};
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Processes: address space, capability table, quota, threads; and their death in order.
+ * Life: CREATED (process_create; capabilities and mappings may be given) -> RUNNING (process_start) ->
+ * DEAD (process_kill: exit, fault, kill; owns nothing but this page) -> gone (process_destroy). The
+ * parent learns of a death by an event. Quota is taken out of the parent's and returned on destroy. */
+#ifndef COPPICE_KERNEL_PROCESS_H
+#define COPPICE_KERNEL_PROCESS_H
+
+#include "arch/arch.h"
+#include "capability.h"
+#include "memory.h"
+#include "notification.h"
+#include "sched.h"
+
+#define THREADS_MAX       8u
+#define STACK_PAGES       4u
+#define PROCESS_PAGES_MIN 16u
+#define TRACE_CREDIT      256u
+#define SIGNAL_CREDIT     64u
+
+struct strike { /* what the injector armed */
+    bool armed;
+    uint64_t remaining; /* instructions */
+    enum inject_action action;
+    uint64_t target;
+};
+
+struct process { /* a page of its own */
+    struct object object; /* owner: the parent */
+    struct arch_space space;
+    enum process_state state;
+    uint32_t pid;
+    struct process *parent;
+    struct list children, sibling;
+    struct list threads;
+    uint32_t thread_count, mapping_count, handle_count, object_count;
+    uint64_t quota, used; /* pages */
+
+    struct list objects;      /* struct object.owned */
+    void *cells;              /* free cells, linked by their first word */
+    paddr_t pool;             /* pages of cells, linked by their first word */
+    struct capability *slots; /* free capability slots */
+    uint32_t chunk_count;
+    struct list mappings;     /* struct mapping.of_process */
+    struct mapping *last_mapping;
+
+    struct list endpoints;    /* it serves (struct endpoint.of_server) */
+    struct list irqs;         /* it bound (struct irq.of_user) */
+    struct list domains;      /* it attached (struct dma.of_user) */
+
+    struct source event_source; /* signalled when a child's event arrives */
+    struct list events;         /* children with events (struct process.event_link) */
+    struct list event_link;     /* in parent->events */
+    uint32_t event_mask;        /* bit per enum process_event_kind */
+
+    enum cause cause;
+    uint64_t fault_address, fault_rip, exit_code;
+    uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns;
+    uint64_t entry, sched;
+    uint32_t trace_credit, signal_credit;
+    struct strike strike;
+    struct cap_chunk *chunk[CHUNKS_MAX];
+};
+_Static_assert(sizeof(struct process) <= PAGE_SIZE, "a process fits its page");
+_Static_assert(sizeof(struct thread) <= PAGE_SIZE, "a thread fits its page");
+
+/* image: contiguous memory holding the ELF file at offset. */
+status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
+                        uint64_t quota, tag_t tag, uint64_t sched, struct process **out) MUST_USE;
+status_t process_start(struct process *p, uint64_t arg) MUST_USE;
+void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip);
+void process_destroy(struct process *p);
+void process_event_raise(struct process *p, enum process_event_kind kind);
+bool process_event_take(struct process *parent, struct process_event *out);
+void process_describe(const struct process *p, struct process_info *out);
+uint64_t process_count(void);
+extern struct process *process_root; /* the first one */
+/* A predicate of kernel/invariants.h: a dead process owns zero of everything. */
+bool inv_process_dead_owns_nothing(const struct process *p);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Threads and the scheduler. The timer is armed for the soonest of: a timer object, the end of the running
+ * thread's budget, its slice among equals, a used-up thread's next period. It is left alone when it is
+ * already set to fire earlier: an early tick costs less than programming it at each switch. */
+#include "sched.h"
+#include "process.h"
+#include "endpoint.h"
+#include "irq.h"
+#include "frame.h"
+#include "trace.h"
+#include "print.h"
+
+#define SLICE_NS 10000000ul
+
+/* --- Time: TSC ticks <-> ns since boot -------------------------------------------------------- */
+
+static uint64_t time_base_tsc; /* TSC at boot: set by sched_init of the first CPU */
+
+static uint64_t scale(uint64_t value, uint64_t to, uint64_t from)
+{
+    return value / from * to + value % from * to / from; /* to, from < 2^33: no overflow */
+}
+uint64_t time_ns(uint64_t tsc) { return scale(tsc - time_base_tsc, 1000000000, arch_platform.tsc_hz); }
+uint64_t time_tsc(uint64_t ns) { return time_base_tsc + scale(ns, arch_platform.tsc_hz, 1000000000); }
+static uint64_t time_ticks(uint64_t us) { return scale(us, arch_platform.tsc_hz, 1000000); }
+
+/* --- Ready queues -------------------------------------------------------------------------------------------- */
+
+void sched_init(struct cpu *c, uint32_t id)
+{
+    c->id = id;
+    for (unsigned i = 0; i < PRIORITIES; i++) list_init(&c->ready[i]);
+    list_init(&c->exhausted);
+    c->armed_tsc = ~0ul;
+    c->since_tsc = arch_tsc();
+    if (id == 0) time_base_tsc = c->since_tsc;
+}
+
+static void queue_put(struct thread *t, bool front)
+{
+    struct cpu *c = arch_cpu();
+    struct list *q = &c->ready[t->priority];
+    if (front) list_prepend(q, &t->queue);
+    else list_append(q, &t->queue);
+    c->ready_mask |= 1u << t->priority;
+    t->state = THREAD_READY;
+}
+
+static void queue_take(struct thread *t)
+{
+    struct cpu *c = arch_cpu();
+    list_remove(&t->queue);
+    if (list_empty(&c->ready[t->priority])) c->ready_mask &= ~(1u << t->priority);
+}
+
+void thread_ready(struct thread *t)
+{
+    list_remove(&t->queue); /* an endpoint's or a notification's list */
+    queue_put(t, false);
+}
+
+void thread_block(struct thread *t, enum thread_state why)
+{
+    assert(t->state == THREAD_RUNNING);
+    t->state = why;
+}
+
+static void timer_want(struct cpu *c, uint64_t tsc)
+{
+    if (tsc >= c->armed_tsc) return;
+    c->armed_tsc = tsc;
+    arch_timer_arm(tsc);
+}
+
+void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
+
+/* --- Budgets ------------------------------------------------------------------------------------------------------ */
+
+static void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
+{
+    t->process->cpu_tsc += ticks;
+    if (!t->budget_tsc) return;
+    if (now >= t->period_end_tsc) { /* periods start with use, not with wall time: idle threads cost nothing */
+        t->used_tsc = 0;
+        t->period_end_tsc = now + t->period_tsc;
+    }
+    t->used_tsc += ticks;
+}
+
+/* The running thread used up its budget: priority 0 until its period ends. */
+static void thread_exhaust(struct cpu *c, struct thread *t)
+{
+    t->priority = 0;
+    t->process->overruns++;
+    list_append(&c->exhausted, &t->exhausted);
+    timer_want(c, t->period_end_tsc);
+    trace(TRACE_OVERRUN, t->process->object.tag, scale(t->used_tsc, 1000000000, arch_platform.tsc_hz), 0);
+    process_event_raise(t->process, EVENT_OVERRUN);
+}
+
+static void thread_replenish(struct thread *t, uint64_t now)
+{
+    list_remove(&t->exhausted);
+    t->used_tsc = 0;
+    t->period_end_tsc = now + t->period_tsc;
+    bool queued = t->state == THREAD_READY;
+    if (queued) queue_take(t);
+    t->priority = t->base_priority;
+    if (queued) queue_put(t, false);
+}
+
+static void account(struct cpu *c, uint64_t now)
+{
+    uint64_t ticks = now - c->since_tsc;
+    c->since_tsc = now;
+    if (c->current) thread_charge(c->current, ticks, now);
+    else c->idle_tsc += ticks;
+}
+
+/* --- Choosing ------------------------------------------------------------------------------------------------------- */
+
+void sched_yield(void)
+{
+    struct cpu *c = arch_cpu();
+    struct thread *t = c->current;
+    if (!(c->ready_mask >> t->priority)) return;
+    queue_put(t, false);
+}
+
+static struct thread *queue_pick(struct cpu *c)
+{
+    if (!c->ready_mask) return NULL;
+    unsigned top = 31u - (unsigned)__builtin_clz(c->ready_mask);
+    struct thread *t = container_of(c->ready[top].next, struct thread, queue);
+    queue_take(t);
+    return t;
+}
+
+static void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
+{
+    if (t->budget_tsc && t->priority)
+        timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
+    if (!list_empty(&c->ready[t->priority])) {
+        c->slice_end_tsc = now + time_ticks(SLICE_NS / 1000);
+        timer_want(c, c->slice_end_tsc);
+    } else {
+        c->slice_end_tsc = ~0ul;
+    }
+}
+
+static struct context *thread_resume(struct cpu *c, struct thread *t)
+{
+    if (c->space != t->process) {
+        c->space = t->process;
+        arch_space_switch(t->process);
+    }
+    if (__builtin_expect(t->first_run, 0)) {
+        t->first_run = false;
+        trace(TRACE_PROCESS_FIRST, t->process->object.tag, t->process->pid, 0);
+    }
+    return &t->context;
+}
+
+struct context *sched_switch(void)
+{
+    struct cpu *c = arch_cpu();
+    struct thread *old = c->current;
+    if (__builtin_expect(old && old->state == THREAD_RUNNING, 1)) {
+        if (!(c->ready_mask >> old->priority >> 1)) { /* nothing more urgent */
+            /* An equal may have become ready: the slice starts now. */
+            if (c->slice_end_tsc == ~0ul && !list_empty(&c->ready[old->priority])) thread_deadlines(c, old, arch_tsc());
+            return &old->context;
+        }
+        queue_put(old, true);
+    }
+    uint64_t now = arch_tsc();
+    account(c, now);
+    struct thread *next = queue_pick(c);
+    c->current = next;
+    if (!next) return NULL;
+    next->state = THREAD_RUNNING;
+    c->switches++;
+    thread_deadlines(c, next, now);
+    return thread_resume(c, next);
+}
+
+void sched_timer(void)
+{
+    struct cpu *c = arch_cpu();
+    uint64_t now = arch_tsc();
+    c->armed_tsc = ~0ul;
+    account(c, now);
+    list_each(struct thread, t, &c->exhausted, exhausted)
+    {
+        if (now >= t->period_end_tsc) thread_replenish(t, now);
+        else timer_want(c, t->period_end_tsc);
+    }
+    struct thread *t = c->current;
+    if (t && t->budget_tsc && t->priority && t->used_tsc >= t->budget_tsc) thread_exhaust(c, t);
+    timer_expire(now);
+    uint64_t next = timer_next();
+    if (next != ~0ul) timer_want(c, next);
+    if (!t || t->state != THREAD_RUNNING) return;
+    if (now >= c->slice_end_tsc) sched_yield();
+    else thread_deadlines(c, t, now);
+}
+
+/* --- Threads ----------------------------------------------------------------------------------------------------------- */
+
+status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, uint64_t arg, uint64_t sched,
+                       struct thread **out)
+{
+    if (p->thread_count == THREADS_MAX) return E_NO_SLOTS;
+    paddr_t page = frame_alloc(p);
+    if (!page.v) return E_QUOTA;
+    struct thread *t = arch_direct(page);
+    object_init(&t->object, OBJECT_THREAD, p, p->object.tag);
+    t->process = p;
+    list_append(&p->threads, &t->of_process);
+    list_init(&t->queue);
+    list_init(&t->exhausted);
+    t->state = THREAD_CREATED;
+    t->base_priority = t->priority = SCHED_PRIORITY(sched);
+    t->budget_tsc = time_ticks(SCHED_BUDGET_US(sched));
+    t->period_tsc = time_ticks(SCHED_PERIOD_US(sched));
+    p->thread_count++;
+    arch_context_init(&t->context, entry, stack_top, arg);
+    *out = t;
+    return OK;
+}
+
+void thread_destroy(struct thread *t)
+{
+    struct process *p = t->process;
+    struct cpu *c = arch_cpu();
+    if (t->state == THREAD_READY) queue_take(t);
+    endpoint_abandon(t);
+    if (t->bound) notification_bind(NULL, t);
+    if (t->object.root) cap_delete(t->object.root); /* it may be in another process's table */
+    list_remove(&t->exhausted);
+    if (c->current == t) {
+        account(c, arch_tsc());
+        c->current = NULL;
+    }
+    t->state = THREAD_ENDED;
+    list_remove(&t->of_process);
+    list_remove(&t->object.owned);
+    t->object.type = OBJECT_NONE;
+    p->thread_count--;
+    frame_free(p, arch_direct_paddr(t));
+}

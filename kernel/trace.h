@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The trace rings (abi/trace.h): one a CPU, written only here, readable through the trace object. */
+#ifndef COPPICE_KERNEL_TRACE_H
+#define COPPICE_KERNEL_TRACE_H
+
+#include "../abi/trace.h"
+#include "memory.h"
+
+#define TRACE_ENTRIES 65536ul
+#define TRACE_PAGES   (1 + TRACE_ENTRIES * sizeof(struct trace_entry) / PAGE_SIZE)
+
+struct trace {
+    struct object object;
+    struct memory *memory;
+};
+void trace_init(uint32_t cpus);
+void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b);
+paddr_t trace_paddr(void);
+struct trace *trace_object(void);
+
+#endif

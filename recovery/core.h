@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Recovery's core: what outlives a driver's death, as data and rules without a system call, so that the
+ * same code runs in the guest and in unit tests. The shell (main.c) owns memory and capabilities.
+ *   core.c             who has which session with whom
+ *   core_ledger.c      what of a session's shared memory may be believed after a death
+ *   core_checkpoint.c  two generations of a service's checkpoint
+ *   core_watch.c       is a driver with pending work alive?
+ * Everything in a session's pages may be written at any time by a process that is out of its mind: values
+ * from there are loaded once, bounded, and never used as an index. What decides is private to recovery. */
+#ifndef COPPICE_RECOVERY_CORE_H
+#define COPPICE_RECOVERY_CORE_H
+
+#include "../abi/manifest.h"
+#include "../abi/session.h"
+#include "../abi/status.h"
+
+#define SESSIONS_MAX        128u
+#define CLIENT_SESSIONS_MAX 16u
+
+/* FREE -> OPEN (recovery_open) -> CLOSING (recovery_close: the driver may still have it mapped) -> FREE
+ * (recovery_free, once recovery_session_releasable). */
+enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_CLOSING };
+
+struct rsession {
+    enum session_state state;
+    uint32_t index;    /* in its server's table */
+    uint64_t id;       /* unique since boot, from 1 */
+    uint32_t server;   /* service index */
+    tag_t client;
+    uint32_t class, slots;
+    uint64_t data_bytes;
+    uint32_t held_generation; /* incarnation of the server that may have it mapped; 0: none */
+
+    const struct session_request *request; /* block class; recovery's own mappings, set by the shell */
+    struct session_ledger *ledger;
+    const struct session_stream_client *stream_client; /* stream class */
+    struct session_stream_driver *stream_driver;
+
+    uint8_t attempts[SESSION_SLOTS_MAX];    /* deaths with request attempt_id[i] in flight */
+    uint64_t attempt_id[SESSION_SLOTS_MAX];
+    uint64_t id_seen;                       /* largest request id seen: the number submitted */
+    uint32_t tx_tail_good, rx_head_good;    /* stream: last indices that could be */
+};
+
+enum watch_state {
+    WATCH_STARTING, /* attached, its main loop has not run yet: the supervisor's start timeout holds */
+    WATCH_QUIET,    /* nothing pending */
+    WATCH_BUSY,     /* pending since, or progressed or answered at, the times below */
+    WATCH_ASKED,    /* no progress for half the time: its doorbell was rung */
+    WATCH_REPORTED, /* this incarnation is given up */
+};
+struct watch {
+    enum watch_state state;
+    uint32_t rounds, scans; /* at the question; looks since the question */
+    uint64_t progress, progress_ns, answer_ns;
+};
+struct watch_sample { /* of all sessions of a service */
+    uint32_t pending, issued, rounds, nonsense;
+    uint64_t progress; /* differs if anything completed */
+};
+enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED };
+
+#define CHECKPOINT_MAGIC 0x31544b4843504f43ul /* "COPCHKT1" */
+struct checkpoint { /* fills no more than a page */
+    uint64_t magic;
+    uint32_t service, schema; /* schema: the driver's version of the data */
+    uint64_t sequence;
+    uint32_t length, reserved;
+    uint64_t sum[2]; /* of all fields above and the data */
+    uint8_t data[CHECKPOINT_MAX];
+};
+enum checkpoint_verdict {
+    CHECKPOINT_GOOD, CHECKPOINT_EMPTY, CHECKPOINT_BAD_MAGIC, CHECKPOINT_BAD_SERVICE,
+    CHECKPOINT_BAD_SCHEMA, CHECKPOINT_BAD_LENGTH, CHECKPOINT_BAD_SUM,
+};
+enum checkpoint_source { CHECKPOINT_NONE, CHECKPOINT_LATEST, CHECKPOINT_PREVIOUS };
+
+struct server { /* one for each service of the manifest */
+    uint32_t generation; /* incarnation that attached last; 0: none yet */
+    uint32_t class;      /* of its sessions; 0: not known yet or none */
+    uint64_t used;       /* bit i: session[i] is not free */
+    uint8_t session[DOORBELL_SESSIONS]; /* indices into recovery.session */
+    struct watch watch;
+    struct checkpoint *checkpoint[2]; /* the shell's pages; NULL before the first commit */
+    uint64_t checkpoints;  /* committed since boot: the last sequence number */
+    uint32_t poisoned;     /* requests given up since boot */
+};
+
+struct recovery {
+    const struct manifest *manifest;
+    struct server *server; /* manifest->service_count */
+    uint64_t last_session_id;
+    uint32_t sessions; /* not free */
+    struct rsession session[SESSIONS_MAX];
+};
+
+/* server: zeroed, one for each service. */
+void recovery_init(struct recovery *r, const struct manifest *manifest, struct server *server);
+
+/* --- Sessions (core.c) --------------------------------------------------------------------------- */
+
+/* A free session for this client, all fields but the mappings filled. E_RIGHTS: the manifest does not
+ * name the service; E_ARGUMENT: sizes or class; E_QUOTA: too many of the client's; E_NO_SLOTS. */
+status_t recovery_open(struct recovery *r, tag_t client, uint64_t service, uint64_t class, uint64_t slots,
+                       uint64_t data_bytes, struct rsession **out) MUST_USE;
+void recovery_close(struct rsession *s);
+void recovery_free(struct recovery *r, struct rsession *s);
+/* Nobody can have a closed session mapped any more. */
+bool recovery_session_releasable(const struct recovery *r, const struct rsession *s);
+/* An open session of an older incarnation of this client, or NULL. */
+struct rsession *recovery_session_stale(struct recovery *r, tag_t client);
+/* The open session of this id, if the caller is its client. E_NOT_FOUND */
+status_t recovery_session_of_client(struct recovery *r, tag_t client, uint64_t id, struct rsession **out) MUST_USE;
+/* The session at this index of the caller's table (NULL: none). E_STATE: the caller is not the attached
+ * incarnation; E_NOT_FOUND: past the end. held: session id that the driver has there, 0: none. */
+status_t recovery_session_get(struct recovery *r, tag_t server, uint64_t index, uint64_t held,
+                              struct rsession **out) MUST_USE;
+uint32_t server_table_length(const struct server *v);
+
+struct attach_report {
+    uint32_t in_flight;    /* issued by the dead incarnation and not completed */
+    uint32_t attempts_max; /* deaths survived by the most unlucky of them */
+    uint32_t repaired;     /* values that could not be */
+    uint32_t poisoned;     /* requests given up now */
+    uint64_t poisoned_id;  /* the last of them */
+};
+/* A new incarnation takes over. E_STATE: it is not newer than the last. */
+status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struct attach_report *out) MUST_USE;
+/* Status_t of a caller that must be the attached incarnation of its service. */
+status_t recovery_attached(const struct recovery *r, tag_t server) MUST_USE;
+
+/* --- Ledger (core_ledger.c) ------------------------------------------------------------------------ */
+
+/* After the death of the incarnation dead_generation, before the next may look: makes every entry one
+ * that can be, counts attempts, completes what is poisoned. */
+void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attach_report *report);
+bool ledger_nonsense(const struct rsession *s, uint64_t slot); /* an entry that no sane driver writes */
+void ledger_sample(struct rsession *s, struct watch_sample *sum); /* adds */
+
+/* --- Checkpoints (core_checkpoint.c) ----------------------------------------------------------------- */
+
+enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t service, uint32_t schema);
+/* Which of the two (0, 1) is newest good; source says how it is called. -1: none. */
+int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema, enum checkpoint_source *source);
+/* Copies data over the one that is not the newest good one. Returns the sequence number. length is at
+ * most CHECKPOINT_MAX. */
+uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data, uint32_t length);
+/* The driver found the latest unusable: the next choice is the previous one. */
+void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema);
+
+/* --- Watch (core_watch.c) ------------------------------------------------------------------------------ */
+
+void watch_reset(struct watch *w);
+enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
+                              uint64_t watchdog_ns);
+/* All sessions of a service. */
+void recovery_sample(struct recovery *r, struct server *v, struct watch_sample *out);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The recovery server: keeps sessions, ledgers and checkpoints of everybody, hands them to each new
+ * incarnation, watches progress. Messages: abi/protocol.def, RECOVERY. The caller's tag is the badge of
+ * its capability, made by the supervisor: it cannot be lied about.
+ * It calls nobody but the supervisor, and that only after its own caller has been answered. If it dies,
+ * its memory goes with it: every service that has sessions depends on it with restart-with. */
+#include "abi/protocol.h"
+#include "abi/trace.h"
+#include "lib/bundle.h"
+#include "recovery/shell.h"
+
+#define TICK_BIT     1ul
+#define TICK_MS_MIN  1ul
+#define TICK_MS_MAX  5ul
+#define TICKS_A_TIME 4ul /* looks within a watchdog time: question and verdict are two looks apart */
+
+static struct recovery core;
+static struct session_objects session_objects[SESSIONS_MAX];
+static struct server_objects *server_objects; /* one for each service */
+static handle_t trace, supervisor, endpoint, timer;
+static uint64_t tick_ns;
+static bool ticking;
+
+static const char *service_name(uint32_t service)
+{
+    return core.manifest->service[service].name;
+}
+
+static void mark(uint32_t kind, uint64_t value)
+{
+    (void)sys_trace_mark(trace, kind, value); /* the trace is poorer without it, no more */
+}
+
+/* --- Sessions ---------------------------------------------------------------------------------- */
+
+static struct session_objects *objects_of(const struct rsession *s)
+{
+    return &session_objects[s - core.session];
+}
+
+static void session_free(struct rsession *s)
+{
+    session_objects_free(objects_of(s), s);
+    recovery_free(&core, s);
+}
+
+/* Frees it now if its driver cannot have it mapped; else tells the driver, who lets go in SESSION_GET. */
+static void session_close(struct rsession *s)
+{
+    recovery_close(s);
+    if (recovery_session_releasable(&core, s))
+        session_free(s);
+    else
+        (void)sys_signal(server_objects[s->server].doorbell, DOORBELL_CHANGED);
+}
+
+static void sessions_release(struct server *v)
+{
+    for (uint64_t left = v->used; left != 0; left &= left - 1) {
+        struct rsession *s = &core.session[v->session[__builtin_ctzl(left)]];
+        if (recovery_session_releasable(&core, s)) session_free(s);
+    }
+}
+
+/* Watching costs a timer interrupt a tick: only while there is a session. */
+static void watch_start(void)
+{
+    if (ticking || tick_ns == 0 || core.sessions == 0) return;
+    ticking = sys_timer_arm(timer, clock_ns() + tick_ns) == OK;
+}
+
+static status_t handle_open(tag_t caller, struct message *m)
+{
+    struct rsession *s;
+
+    if (INFO_CAPS(m->info) != 1 || m->w[7] == 0) return E_ARGUMENT;
+    for (struct rsession *old; (old = recovery_session_stale(&core, caller)) != NULL;) session_close(old);
+    status_t status = recovery_open(&core, caller, m->w[0], m->w[1], m->w[2], m->w[3], &s);
+    if (status != OK) return status;
+    struct server_objects *v = &server_objects[s->server];
+    handle_t notification = m->w[7];
+    m->w[7] = 0; /* taken */
+    status = session_objects_make(objects_of(s), s, notification);
+    if (status == OK) {
+        status = server_doorbell_make(v, s->server);
+        if (status != OK) session_objects_free(objects_of(s), s);
+    }
+    if (status != OK) {
+        recovery_free(&core, s);
+        return status;
+    }
+    (void)sys_signal(v->doorbell, DOORBELL_CHANGED);
+    watch_start();
+    m->w[0] = s->id;
+    m->w[1] = DOORBELL_SESSION(s->index);
+    m->w[2] = DOORBELL_SESSION(s->id % DOORBELL_SESSIONS);
+    for (int i = 0; i < PARTS; i++) m->w[3 + i] = objects_of(s)->client[i];
+    m->w[7] = v->doorbell_client;
+    m->info = INFO_MAKE(OK, 5);
+    return OK;
+}
+
+static status_t handle_session_get(tag_t caller, struct message *m)
+{
+    struct rsession *s;
+    uint64_t index = m->w[0], held = m->w[1];
+    status_t status = recovery_session_get(&core, caller, index, held, &s);
+
+    if (status != OK) return status;
+    m->w[0] = 0;
+    if (s == NULL) {
+        sessions_release(&core.server[TAG_SERVICE(caller)]);
+        return OK;
+    }
+    m->w[0] = s->id;
+    if (held != 0) return OK;
+    m->w[1] = s->class | (uint64_t)s->slots << 16;
+    m->w[2] = s->data_bytes;
+    for (int i = 0; i < PARTS; i++) m->w[3 + i] = objects_of(s)->driver[i];
+    m->w[7] = objects_of(s)->notification;
+    m->info = INFO_MAKE(OK, 5);
+    return OK;
+}
+
+static status_t handle_close(tag_t caller, struct message *m)
+{
+    struct rsession *s;
+    struct watch_sample sample = {0};
+    status_t status = recovery_session_of_client(&core, caller, m->w[0], &s);
+
+    if (status != OK) return status;
+    ledger_sample(s, &sample);
+    if (sample.pending != 0) return E_BUSY;
+    session_close(s);
+    return OK;
+}
+
+/* --- Incarnations and checkpoints ---------------------------------------------------------------- */
+
+static status_t handle_attach(tag_t caller, struct message *m)
+{
+    uint32_t service = TAG_SERVICE(caller);
+    struct attach_report report;
+    status_t status = recovery_attach(&core, caller, m->w[0], &report);
+
+    if (status != OK) return status;
+    struct server_objects *v = &server_objects[service];
+    status = server_doorbell_make(v, service);
+    if (status == OK) status = server_staging_make(v);
+    if (status != OK) return status;
+    sessions_release(&core.server[service]);
+    watch_start();
+    if (report.repaired != 0)
+        log_line("recovery: %s left %u impossible ledger entries; their requests are pending again",
+                 service_name(service), report.repaired);
+    if (report.poisoned != 0) {
+        mark(MARK_POISONED, report.poisoned_id);
+        log_line("recovery: %u requests of %s are poisoned, the last is %lu: each was in flight at %u deaths",
+                 report.poisoned, service_name(service), report.poisoned_id, SESSION_ATTEMPTS_MAX);
+    }
+    m->w[0] = server_table_length(&core.server[service]);
+    m->w[1] = report.attempts_max;
+    m->w[2] = 1;
+    m->w[6] = v->doorbell_driver;
+    m->w[7] = v->staging_driver;
+    m->info = INFO_MAKE(OK, 2);
+    mark(MARK_ATTACHED, report.in_flight | (uint64_t)caller << 32);
+    return OK;
+}
+
+static status_t handle_commit(tag_t caller, struct message *m)
+{
+    uint32_t service = TAG_SERVICE(caller);
+    status_t status = recovery_attached(&core, caller);
+
+    if (status != OK) return status;
+    if (m->w[0] > UINT32_MAX || m->w[1] == 0 || m->w[1] > CHECKPOINT_MAX) return E_ARGUMENT;
+    struct server *v = &core.server[service];
+    status = server_checkpoint_make(&server_objects[service], v);
+    if (status != OK) return status;
+    m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], server_objects[service].staging_at, (uint32_t)m->w[1]);
+    return OK;
+}
+
+static void checkpoint_log(const struct server *v, uint32_t service, uint32_t schema)
+{
+    static const char *const why[] = {"good",         "empty",          "wrong magic", "of another service",
+                                      "wrong schema", "wrong length", "wrong sum"};
+
+    for (int i = 0; i < 2; i++) {
+        enum checkpoint_verdict verdict = checkpoint_check(v->checkpoint[i], service, schema);
+        if (verdict != CHECKPOINT_GOOD && verdict != CHECKPOINT_EMPTY)
+            log_line("recovery: a checkpoint of %s is not used: %s", service_name(service), why[verdict]);
+    }
+}
+
+static status_t handle_load(tag_t caller, struct message *m)
+{
+    uint32_t service = TAG_SERVICE(caller), schema = (uint32_t)m->w[0];
+    enum checkpoint_source source;
+    status_t status = recovery_attached(&core, caller);
+
+    if (status != OK) return status;
+    struct server *v = &core.server[service];
+    if (m->w[1] == 2) checkpoint_drop_latest(v, service, schema);
+    int i = checkpoint_choose(v, service, schema, &source);
+    if (v->checkpoint[0] != NULL && source != CHECKPOINT_LATEST) checkpoint_log(v, service, schema);
+    m->w[0] = 0;
+    m->w[1] = source;
+    if (i < 0) return OK;
+    m->w[0] = v->checkpoint[i]->length;
+    memcpy(server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
+    return OK;
+}
+
+/* --- Complaints and the watch -------------------------------------------------------------------- */
+
+/* At most once an incarnation: REPORTED also ends the watch over it. */
+static void complain(uint32_t service, enum cause cause)
+{
+    struct server *v = &core.server[service];
+    struct message m = {.w = {service, v->generation, cause}, .info = INFO_REPLAYABLE};
+
+    v->watch.state = WATCH_REPORTED;
+    mark(MARK_COMPLAINT, service);
+    status_t status = service_call(supervisor, SUPERVISOR_COMPLAINT, &m);
+    if (status != OK) log_line("recovery: complaint about %s: status %d", service_name(service), status);
+}
+
+/* Answers the client first: nobody waits for us while we wait for the supervisor. */
+static status_t handle_complain(tag_t caller, struct message *m)
+{
+    struct rsession *s;
+    status_t status = recovery_session_of_client(&core, caller, m->w[0], &s);
+
+    if (status != OK) return status;
+    if (!ledger_nonsense(s, m->w[1])) return E_NOT_FOUND;
+    if (core.server[s->server].watch.state == WATCH_REPORTED) return OK;
+    struct message reply = {.info = INFO_MAKE(OK, 0)};
+    (void)sys_reply(&reply); /* the client may be gone */
+    complain(s->server, CAUSE_PROTOCOL);
+    return OK;
+}
+
+static void watch_service(uint32_t service, uint64_t now)
+{
+    struct server *v = &core.server[service];
+    struct watch_sample sample;
+
+    if (v->generation == 0) return;
+    recovery_sample(&core, v, &sample);
+    if (sample.nonsense != 0 && v->watch.state != WATCH_REPORTED) {
+        complain(service, CAUSE_PROTOCOL);
+        return;
+    }
+    uint64_t watchdog_ns = core.manifest->service[service].watchdog_ms * 1000000ul;
+    enum watch_verdict verdict = watch_step(&v->watch, &sample, now, watchdog_ns);
+    if (verdict == WATCH_ASK) (void)sys_signal(server_objects[service].doorbell, v->used);
+    if (verdict == WATCH_STALLED) complain(service, CAUSE_STALLED);
+}
+
+static void tick(void)
+{
+    uint64_t now = clock_ns();
+
+    ticking = false;
+    for (uint32_t i = 0; i < core.manifest->service_count; i++)
+        if (core.server[i].used != 0) watch_service(i, now);
+    watch_start();
+}
+
+static status_t handle_status(struct message *m)
+{
+    struct watch_sample sample;
+    uint64_t service = m->w[0], submitted = 0;
+
+    if (service >= core.manifest->service_count) return E_NOT_FOUND;
+    struct server *v = &core.server[service];
+    recovery_sample(&core, v, &sample);
+    m->w[0] = 0;
+    for (uint64_t left = v->used; left != 0; left &= left - 1, m->w[0]++)
+        submitted += core.session[v->session[__builtin_ctzl(left)]].id_seen;
+    m->w[1] = sample.pending;
+    m->w[2] = sample.issued;
+    m->w[3] = submitted > sample.pending ? submitted - sample.pending : 0;
+    m->w[4] = v->checkpoints;
+    m->w[5] = v->poisoned;
+    return OK;
+}
+
+/* --- The server ---------------------------------------------------------------------------------- */
+
+static status_t dispatch(tag_t caller, struct message *m)
+{
+    uint16_t label = INFO_LABEL(m->info);
+
+    if (TAG_SERVICE(caller) >= core.manifest->service_count || TAG_GENERATION(caller) == 0) return E_RIGHTS;
+    if (label == RECOVERY_OPEN) return handle_open(caller, m);
+    m->info = INFO_MAKE(OK, 0); /* handlers that answer with capabilities say so */
+    switch (label) {
+    case RECOVERY_ATTACH: return handle_attach(caller, m);
+    case RECOVERY_SESSION_GET: return handle_session_get(caller, m);
+    case RECOVERY_COMMIT: return handle_commit(caller, m);
+    case RECOVERY_LOAD: return handle_load(caller, m);
+    case RECOVERY_COMPLAIN: return handle_complain(caller, m);
+    case RECOVERY_STATUS: return handle_status(m);
+    case RECOVERY_CLOSE: return handle_close(caller, m);
+    default: return E_UNSUPPORTED;
+    }
+}
+
+/* Turns the message into its reply. Capabilities that came with it and were not taken are deleted: a
+ * caller must not fill our table. */
+static void serve(struct message *m)
+{
+    uint64_t caps = INFO_CAPS(m->info);
+    bool opens = INFO_LABEL(m->info) == RECOVERY_OPEN;
+    handle_t came[MESSAGE_WORDS];
+
+    for (uint64_t i = MESSAGE_WORDS - caps; i < MESSAGE_WORDS; i++) came[i] = m->w[i];
+    status_t status = dispatch((tag_t)m->badge, m);
+    /* handle_open clears the word of what it took, and on success puts another capability there. */
+    bool taken = opens && caps == 1 && (status == OK || m->w[7] == 0);
+    for (uint64_t i = MESSAGE_WORDS - caps; i < MESSAGE_WORDS; i++)
+        if (came[i] != 0 && !taken) (void)sys_cap_delete(came[i]);
+    if (status != OK) m->info = INFO_MAKE(status, 0);
+}
+
+static uint64_t tick_choose(const struct manifest *manifest)
+{
+    uint64_t least = 0;
+
+    for (uint32_t i = 0; i < manifest->service_count; i++) {
+        uint64_t ms = manifest->service[i].watchdog_ms;
+        if (ms != 0 && (least == 0 || ms < least)) least = ms;
+    }
+    if (least == 0) return TICK_MS_MAX * 1000000; /* ledgers are still looked at */
+    uint64_t ms = least / TICKS_A_TIME;
+    return (ms < TICK_MS_MIN ? TICK_MS_MIN : ms > TICK_MS_MAX ? TICK_MS_MAX : ms) * 1000000;
+}
+
+static status_t tables_make(const struct manifest *manifest)
+{
+    uint64_t servers = PAGES_FOR(manifest->service_count * sizeof(struct server));
+    uint64_t objects = PAGES_FOR(manifest->service_count * sizeof(struct server_objects));
+    void *at;
+    struct sys_result r = sys_memory_create(0, servers + objects, 0);
+    status_t status = r.status;
+
+    if (status == OK) status = map_new(r.value, servers + objects, RIGHT_READ | RIGHT_WRITE, &at);
+    if (status != OK) return status;
+    server_objects = (struct server_objects *)((uint8_t *)at + servers * PAGE_SIZE);
+    recovery_init(&core, manifest, at);
+    return OK;
+}
+
+static status_t start(void)
+{
+    const struct manifest *manifest;
+    struct message ready = {.info = INFO_REPLAYABLE};
+    status_t status = manifest_map(cap_find("image"), &manifest);
+
+    trace = cap_find("trace");
+    supervisor = cap_find("supervisor");
+    endpoint = cap_find("endpoint");
+    if (status == OK) status = tables_make(manifest);
+    if (status != OK) return status;
+    tick_ns = tick_choose(manifest);
+    struct sys_result notification = sys_notification_create(startup()->tag);
+    if (notification.status != OK) return notification.status;
+    struct sys_result r = sys_timer_create(notification.value, TICK_BIT);
+    timer = r.value;
+    status = r.status;
+    if (status == OK) status = sys_bind(notification.value);
+    return status != OK ? status : service_call(supervisor, SUPERVISOR_READY, &ready);
+}
+
+int main(void)
+{
+    struct message m = {0};
+    status_t status = start();
+
+    if (status != OK) fatal("recovery: cannot start: status %d", status);
+    status = sys_recv(endpoint, &m);
+    for (;;) {
+        if (status != OK) fatal("recovery: recv: status %d", status);
+        if ((m.info & INFO_SIGNAL) != 0) {
+            tick();
+            status = sys_recv(endpoint, &m);
+        } else {
+            serve(&m);
+            status = sys_reply_recv(endpoint, &m);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The acting half of recovery: memory and capabilities behind the core's sessions and services.
+ *   main.c     messages and the watch's clock
+ *   objects.c  what a session and a service consist of, made and unmade */
+#ifndef COPPICE_RECOVERY_SHELL_H
+#define COPPICE_RECOVERY_SHELL_H
+
+#include "lib/runtime.h"
+#include "recovery/core.h"
+
+enum session_part { PART_REQUEST, PART_LEDGER, PART_HINT, PART_DATA, PARTS };
+
+struct session_objects {
+    handle_t memory[PARTS];  /* recovery's own: deleting one destroys the memory */
+    handle_t driver[PARTS];  /* what the driver gets of it */
+    handle_t client[PARTS];  /* what the client gets of it */
+    handle_t notification;   /* the client's, to be passed to the driver */
+};
+struct server_objects {
+    handle_t doorbell, doorbell_driver, doorbell_client; /* 0: not made yet */
+    handle_t staging, staging_driver;
+    void *staging_at;
+    handle_t checkpoint;
+};
+
+/* Makes and maps what the session needs and sets its pointers; all or nothing. Takes notification over
+ * in both cases. */
+status_t session_objects_make(struct session_objects *o, struct rsession *s, handle_t notification) MUST_USE;
+void session_objects_free(struct session_objects *o, struct rsession *s);
+status_t server_doorbell_make(struct server_objects *o, uint32_t service) MUST_USE;
+status_t server_staging_make(struct server_objects *o) MUST_USE;
+status_t server_checkpoint_make(struct server_objects *o, struct server *v) MUST_USE;
+
+#endif

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The policy core (core.h). Owns the state of every service and nothing else.
+ * Every state change goes through enter(); who makes which, by the state entered:
+ *   WAITING   on_death (restart without backoff, or after STOPPING), on_tick (backoff over),
+ * on_reset, judge (what it was down with is no longer down) STARTING  judge (all that it depends on
+ * serves) RUNNING   on_ready FAILING   fail: on_complaint, on_kill, on_tick (start timeout)
+ *   STOPPING  stop_followers (a service it restarts with died), on_stop
+ *   BACKOFF   on_death
+ *   GAVE_UP   on_death (intensity), judge (a service it restarts with gave up; generations ran out)
+ *   ABSENT    on_death (optional, device not found), judge (optional, depends on an absent one)
+ *   DONE      on_death (restart kind), on_stop
+ * A rest_for_one group is the same as restart-with edges from each member to all earlier members.
+ * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all.
+ */
+#include "core.h"
+#include "abi/trace.h"
+
+#define NS_PER_MS         1000000ull
+#define ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
+
+struct step { /* one call of supervisor_step */
+    struct supervisor_state *state;
+    uint64_t now_ns;
+    struct supervisor_action *action;
+    size_t count, max;
+};
+
+static const struct manifest_service *entry_of(const struct supervisor_state *state, uint32_t i)
+{
+    return &state->manifest->service[i];
+}
+
+bool supervisor_state_live(enum service_state state)
+{
+    return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING ||
+           state == SERVICE_STATE_FAILING || state == SERVICE_STATE_STOPPING;
+}
+
+static bool serving(enum service_state state)
+{
+    return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING;
+}
+
+static struct supervisor_action *act(struct step *step, enum supervisor_action_kind kind,
+                                     uint32_t i)
+{
+    ASSERT(step->count < step->max);
+    struct supervisor_action *action = &step->action[step->count++];
+    *action = (struct supervisor_action){.kind = kind, .service = i};
+    action->generation = step->state->service[i].generation;
+    return action;
+}
+
+static void ask_for_tick(struct step *step, uint64_t ns)
+{
+    /* A later deadline needs no new timer: the earlier TICK looks at all of them. */
+    if (ns < step->state->timer_ns) step->state->timer_ns = ns;
+}
+
+static void enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
+{
+    struct supervised *s = &step->state->service[i];
+    s->state = to;
+    s->deadline_ns = deadline_ns;
+    if (deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, deadline_ns);
+}
+
+static void report(struct step *step, uint32_t i)
+{
+    const struct supervised *s = &step->state->service[i];
+    struct supervisor_action *action = act(step, SUPERVISOR_ACTION_REPORT, i);
+    action->cause = s->cause;
+    action->value = s->state;
+    action->ns = s->deadline_ns;
+}
+
+/* Ends a live process; the death it leads to is handled by the state it dies in. */
+static void kill_into(struct step *step, uint32_t i, enum service_state to, enum cause cause)
+{
+    ASSERT(serving(step->state->service[i].state));
+    act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
+    enter(step, i, to, SUPERVISOR_NEVER);
+}
+
+static void fail(struct step *step, uint32_t i, enum cause cause)
+{
+    kill_into(step, i, SERVICE_STATE_FAILING, cause);
+}
+
+/* --- Groups and dependencies
+ * ---------------------------------------------------------------------- */
+/* Bit of the service's group if that is rest_for_one, else 0. */
+static uint32_t rest_bit(const struct supervisor_state *state, uint32_t i)
+{
+    uint16_t group = entry_of(state, i)->group;
+    if (group == MANIFEST_NONE) return 0;
+    return state->manifest->group[group].strategy == STRATEGY_REST_FOR_ONE ? 1u << group : 0;
+}
+
+/* Marks all that restart with i, directly or through others. */
+static void mark_followers(struct supervisor_state *state, uint32_t i)
+{
+    uint32_t groups = rest_bit(state, i);
+    for (uint32_t j = 1; j < state->count; j++) state->service[j].marked = j == i;
+    for (uint32_t j = i + 1; j < state->count; j++) {
+        const struct manifest_service *m = entry_of(state, j);
+        bool follows = (rest_bit(state, j) & groups) != 0;
+        for (uint32_t d = 0; d < m->depend_count; d++)
+            follows |= m->depend[d].kind == DEPEND_RESTART_WITH &&
+                       state->service[m->depend[d].service].marked;
+        state->service[j].marked = follows;
+        if (follows) groups |= rest_bit(state, j);
+    }
+}
+
+/* Last started, first killed. */
+static void stop_followers(struct step *step, uint32_t i)
+{
+    struct supervisor_state *state = step->state;
+    if (!state->service[i].leads) return;
+    mark_followers(state, i);
+    for (uint32_t j = state->count - 1; j > i; j--)
+        if (state->service[j].marked && serving(state->service[j].state))
+            kill_into(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
+}
+
+/* In order of precedence. */
+enum verdict { VERDICT_START, VERDICT_WAIT, VERDICT_LEAVE, VERDICT_GIVE_UP };
+
+static enum verdict worse(enum verdict a, enum verdict b)
+{
+    return a > b ? a : b;
+}
+
+static enum verdict verdict_of_edge(const struct supervisor_state *state, uint32_t i,
+                                    const struct manifest_depend *edge)
+{
+    switch (state->service[edge->service].state) {
+    case SERVICE_STATE_RUNNING:
+    case SERVICE_STATE_DONE:
+        return VERDICT_START;
+    case SERVICE_STATE_GAVE_UP:
+        return edge->kind == DEPEND_RESTART_WITH ? VERDICT_GIVE_UP : VERDICT_WAIT;
+    case SERVICE_STATE_ABSENT:
+        return entry_of(state, i)->flags & SERVICE_OPTIONAL ? VERDICT_LEAVE : VERDICT_WAIT;
+    default:
+        return VERDICT_WAIT;
+    }
+}
+
+/* What an earlier member of a rest_for_one group means for later ones. */
+static enum verdict verdict_of_member(enum service_state state)
+{
+    switch (state) {
+    case SERVICE_STATE_RUNNING:
+    case SERVICE_STATE_DONE:
+    case SERVICE_STATE_ABSENT:
+        return VERDICT_START;
+    case SERVICE_STATE_GAVE_UP:
+        return VERDICT_GIVE_UP;
+    default:
+        return VERDICT_WAIT;
+    }
+}
+
+static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i,
+                               const enum verdict group[16])
+{
+    const struct manifest_service *m = entry_of(state, i);
+    enum verdict verdict = rest_bit(state, i) ? group[m->group] : VERDICT_START;
+    for (uint32_t d = 0; d < m->depend_count; d++)
+        verdict = worse(verdict, verdict_of_edge(state, i, &m->depend[d]));
+    return verdict;
+}
+
+static void give_up(struct step *step, uint32_t i)
+{
+    enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
+    act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_GAVE_UP;
+    report(step, i);
+}
+
+static void start(struct step *step, uint32_t i)
+{
+    struct supervised *s = &step->state->service[i];
+    if (s->generation == SUPERVISOR_GENERATION_MAX) {
+        give_up(step, i);
+        return;
+    }
+    if (s->generation++ != 0) {
+        s->restarts++;
+        step->state->restarts++;
+        act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_DECIDED;
+    }
+    act(step, SUPERVISOR_ACTION_START, i);
+    enter(step, i, SERVICE_STATE_STARTING,
+          step->now_ns + entry_of(step->state, i)->start_timeout_ms * NS_PER_MS);
+}
+
+/* Down only because of another service: judged anew at each step. */
+static bool down_by_dependency(const struct supervised *s)
+{
+    return (s->state == SERVICE_STATE_ABSENT || s->state == SERVICE_STATE_GAVE_UP) &&
+           s->cause == CAUSE_DEPENDENCY;
+}
+
+static void judge(struct step *step, uint32_t i, enum verdict verdict)
+{
+    struct supervised *s = &step->state->service[i];
+    enum service_state was = s->state;
+    switch (verdict) {
+    case VERDICT_START:
+        start(step, i);
+        return;
+    case VERDICT_WAIT:
+        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        return;
+    case VERDICT_LEAVE:
+        enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
+        break;
+    case VERDICT_GIVE_UP:
+        enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
+        break;
+    }
+    s->cause = CAUSE_DEPENDENCY;
+    if (s->state != was) report(step, i);
+}
+
+/* Every service that waits, or is down by dependency, gets its verdict. */
+static void settle(struct step *step)
+{
+    struct supervisor_state *state = step->state;
+    enum verdict group[16] = {VERDICT_START};
+    if (state->phase != PHASE_RUN) return;
+    for (uint32_t i = 1; i < state->count; i++) {
+        const struct supervised *s = &state->service[i];
+        if (s->state == SERVICE_STATE_WAITING || down_by_dependency(s))
+            judge(step, i, verdict_of(state, i, group));
+        uint16_t g = entry_of(state, i)->group;
+        if (g != MANIFEST_NONE) group[g] = worse(group[g], verdict_of_member(s->state));
+    }
+}
+
+/* --- Intensity and backoff -----------------------------------------------------------------------
+ */
+/* Counts a death; false: more than intensity within the period. A death exactly one period old
+ * counts. */
+static bool window_count(struct step *step, uint32_t i)
+{
+    const struct manifest_service *m = entry_of(step->state, i);
+    struct supervised *s = &step->state->service[i];
+    const uint32_t ring = SUPERVISOR_INTENSITY_MAX + 1;
+    while (s->window_count &&
+           step->now_ns - s->window[s->window_first] > m->period_ms * NS_PER_MS) {
+        s->window_first = (s->window_first + 1) % ring;
+        s->window_count--;
+    }
+    ASSERT(s->window_count < ring);
+    s->window[(s->window_first + s->window_count++) % ring] = step->now_ns;
+    return s->window_count <= m->intensity;
+}
+
+static uint64_t backoff_ns(const struct supervisor_state *state, uint32_t i)
+{
+    const struct manifest_service *m = entry_of(state, i);
+    uint64_t ms = m->backoff_initial_ms;
+    for (uint32_t n = 1; n < state->service[i].window_count && ms < m->backoff_max_ms; n++) ms *= 2;
+    return (ms < m->backoff_max_ms ? ms : m->backoff_max_ms) * NS_PER_MS;
+}
+
+/* --- Events
+ * ------------------------------------------------------------------------------------------ */
+static void on_boot(struct step *step)
+{
+    if (step->state->phase == PHASE_NEW) step->state->phase = PHASE_RUN;
+    settle(step);
+}
+
+static void on_ready(struct step *step, uint32_t i)
+{
+    if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
+    enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
+    settle(step);
+}
+
+static void halt_if_all_ended(struct step *step)
+{
+    struct supervisor_state *state = step->state;
+    for (uint32_t i = 1; i < state->count; i++)
+        if (supervisor_state_live(state->service[i].state)) return;
+    state->phase = PHASE_HALTED;
+    act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
+}
+
+/* The end of a process that nothing else explains: what its restart kind and policy say. */
+static void on_failure(struct step *step, uint32_t i, const struct supervisor_event *event)
+{
+    const struct manifest_service *m = entry_of(step->state, i);
+    bool by_itself = event->cause == CAUSE_EXIT;
+    bool was_starting = step->state->service[i].state == SERVICE_STATE_STARTING;
+
+    if (by_itself && was_starting && (m->flags & SERVICE_OPTIONAL) && event->code == E_NOT_FOUND) {
+        enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
+        report(step, i);
+        return;
+    }
+    if (m->restart == RESTART_TEMPORARY ||
+        (m->restart == RESTART_TRANSIENT && by_itself && event->code == 0)) {
+        enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+        report(step, i);
+        return;
+    }
+    /* Followers are fenced before the service they hold things of is made again. */
+    stop_followers(step, i);
+    if (!window_count(step, i)) {
+        give_up(step, i);
+        return;
+    }
+    uint64_t wait_ns = backoff_ns(step->state, i);
+    if (wait_ns) {
+        enter(step, i, SERVICE_STATE_BACKOFF, step->now_ns + wait_ns);
+        report(step, i);
+    } else {
+        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    }
+}
+
+static void on_death(struct step *step, uint32_t i, const struct supervisor_event *event)
+{
+    struct supervised *s = &step->state->service[i];
+    s->cause = event->cause;
+    step->state->deaths++;
+    if (step->state->phase == PHASE_STOPPING) {
+        enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+        halt_if_all_ended(step);
+        return;
+    }
+    if (s->state == SERVICE_STATE_STOPPING)
+        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); /* not its fault: not counted */
+    else
+        on_failure(step, i, event);
+    settle(step);
+}
+
+static void on_complaint(struct step *step, uint32_t i, enum cause cause)
+{
+    if (serving(step->state->service[i].state)) fail(step, i, cause);
+}
+
+static void on_tick(struct step *step)
+{
+    struct supervisor_state *state = step->state;
+    state->timer_ns = SUPERVISOR_NEVER;
+    for (uint32_t i = 1; i < state->count; i++) {
+        const struct supervised *s = &state->service[i];
+        if (s->deadline_ns > step->now_ns) {
+            ask_for_tick(step, s->deadline_ns);
+        } else if (s->state == SERVICE_STATE_STARTING) {
+            fail(step, i, CAUSE_START_TIMEOUT);
+        } else {
+            ASSERT(s->state == SERVICE_STATE_BACKOFF);
+            enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        }
+    }
+    settle(step);
+}
+
+static void on_reset(struct step *step, uint32_t i)
+{
+    struct supervisor_state *state = step->state;
+    enum service_state was = state->service[i].state;
+    if (state->phase != PHASE_RUN) return; /* DONE is for good in a system that stops */
+    if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE)
+        return;
+    stop_followers(step, i); /* of a service that was DONE */
+    state->service[i].window_count = 0;
+    enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    settle(step);
+}
+
+static void on_stop(struct step *step, uint64_t code)
+{
+    struct supervisor_state *state = step->state;
+    if (state->phase == PHASE_STOPPING || state->phase == PHASE_HALTED) return;
+    state->phase = PHASE_STOPPING;
+    state->halt_code = code;
+    for (uint32_t i = state->count - 1; i > 0; i--) {
+        if (serving(state->service[i].state))
+            kill_into(step, i, SERVICE_STATE_STOPPING, CAUSE_SHUTDOWN);
+        else if (!supervisor_state_live(state->service[i].state))
+            enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+    }
+    halt_if_all_ended(step);
+}
+
+/* The event is about this incarnation: not about an older one, nor about one whose end is known. */
+static bool is_current(const struct supervisor_state *state, const struct supervisor_event *event)
+{
+    const struct supervised *s = &state->service[event->service];
+    return s->generation == event->generation && supervisor_state_live(s->state);
+}
+
+static void dispatch(struct step *step, const struct supervisor_event *event)
+{
+    uint32_t i = event->service;
+    switch (event->kind) {
+    case SUPERVISOR_EVENT_BOOT:
+        on_boot(step);
+        break;
+    case SUPERVISOR_EVENT_TICK:
+        on_tick(step);
+        break;
+    case SUPERVISOR_EVENT_STOP:
+        on_stop(step, event->code);
+        break;
+    case SUPERVISOR_EVENT_READY:
+        if (is_current(step->state, event)) on_ready(step, i);
+        break;
+    case SUPERVISOR_EVENT_DEATH:
+        if (is_current(step->state, event)) on_death(step, i, event);
+        break;
+    case SUPERVISOR_EVENT_COMPLAINT:
+        if (is_current(step->state, event)) on_complaint(step, i, event->cause);
+        break;
+    case SUPERVISOR_EVENT_KILL:
+        on_complaint(step, i, CAUSE_KILLED);
+        break;
+    case SUPERVISOR_EVENT_RESET:
+        on_reset(step, i);
+        break;
+    }
+}
+
+size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event,
+                       uint64_t now_ns, struct supervisor_action *action, size_t max)
+{
+    struct step step = {.state = state, .now_ns = now_ns, .action = action, .max = max};
+    uint64_t timer_ns = event->kind == SUPERVISOR_EVENT_TICK ? SUPERVISOR_NEVER : state->timer_ns;
+    ASSERT(max >= supervisor_actions_max(state->count));
+    bool about_service = event->kind != SUPERVISOR_EVENT_BOOT &&
+                         event->kind != SUPERVISOR_EVENT_TICK &&
+                         event->kind != SUPERVISOR_EVENT_STOP;
+    if (about_service && (event->service == 0 || event->service >= state->count)) return 0;
+    if (state->phase == PHASE_NEW && event->kind != SUPERVISOR_EVENT_BOOT) return 0;
+    dispatch(&step, event);
+    if (state->timer_ns < timer_ns) act(&step, SUPERVISOR_ACTION_TIMER, 0)->ns = state->timer_ns;
+    return step.count;
+}
+
+void supervisor_init(struct supervisor_state *state, const struct manifest *manifest)
+{
+    *state = (struct supervisor_state){.manifest = manifest, .count = manifest->service_count};
+    state->timer_ns = SUPERVISOR_NEVER;
+    for (uint32_t i = 0; i < state->count; i++) {
+        struct supervised *s = &state->service[i];
+        s->state = i == 0 ? SERVICE_STATE_RUNNING : SERVICE_STATE_WAITING;
+        s->generation = i == 0;
+        s->restarts = 0;
+        s->cause = CAUSE_NONE;
+        s->deadline_ns = SUPERVISOR_NEVER;
+        s->leads = rest_bit(state, i) != 0;
+        s->marked = false;
+        s->window_count = s->window_first = 0;
+        for (uint32_t d = 0; d < entry_of(state, i)->depend_count; d++) {
+            const struct manifest_depend *edge = &entry_of(state, i)->depend[d];
+            if (edge->kind == DEPEND_RESTART_WITH) state->service[edge->service].leads = true;
+        }
+    }
+}

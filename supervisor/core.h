@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The policy core: a pure function from (state, event, time) to (state, actions). No system call,
+ * no allocation, no clock: the same object code runs in the guest, in unit tests and in simulators.
+ * Rules in words: docs/SUPERVISION.md. The shell (main.c) turns what happens into events and
+ * carries out actions. */
+#ifndef COPPICE_SUPERVISOR_CORE_H
+#define COPPICE_SUPERVISOR_CORE_H
+
+#include "abi/manifest.h"
+#include "abi/status.h"
+
+#define SUPERVISOR_INTENSITY_MAX  100u /* so that the window of deaths has a fixed size */
+#define SUPERVISOR_NEVER          UINT64_MAX
+#define SUPERVISOR_GENERATION_MAX 0xfffffu /* what a tag_t can say */
+
+enum supervisor_event_kind {
+    SUPERVISOR_EVENT_BOOT,      /* once, first */
+    SUPERVISOR_EVENT_READY,     /* service, generation: says that it serves */
+    SUPERVISOR_EVENT_DEATH,     /* service, generation, cause, code: its process is no more */
+    SUPERVISOR_EVENT_COMPLAINT, /* service, generation, cause: somebody who is believed found it
+                                   broken */
+    SUPERVISOR_EVENT_TICK,      /* the timer asked for fired, or it is just a good moment to look */
+    SUPERVISOR_EVENT_KILL, /* service: the operator ends its process; policy decides what follows */
+    SUPERVISOR_EVENT_RESET, /* service: the operator clears gave-up, absent or done */
+    SUPERVISOR_EVENT_STOP,  /* code: enum system_op; ends everything, then HALT */
+};
+struct supervisor_event {
+    enum supervisor_event_kind kind;
+    uint32_t service;
+    uint32_t generation;
+    enum cause cause;
+    uint64_t code; /* DEATH by EXIT: the exit code */
+};
+
+enum supervisor_action_kind {
+    SUPERVISOR_ACTION_START,  /* service, generation: make its process */
+    SUPERVISOR_ACTION_KILL,   /* service, generation, cause: end it; a DEATH event will follow */
+    SUPERVISOR_ACTION_TIMER,  /* ns: a TICK is wanted then */
+    SUPERVISOR_ACTION_MARK,   /* service, mark: into the trace */
+    SUPERVISOR_ACTION_REPORT, /* service, generation, state entered, cause: for people */
+    SUPERVISOR_ACTION_HALT,   /* code: everything has ended */
+};
+struct supervisor_action {
+    enum supervisor_action_kind kind;
+    uint32_t service;
+    uint32_t generation;
+    enum cause cause;
+    uint32_t value; /* MARK: enum mark; REPORT: enum service_state */
+    uint64_t ns;    /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
+};
+
+struct supervised { /* what the core knows of one service */
+    enum service_state state;
+    uint32_t generation; /* of its last start; 0: never started */
+    uint32_t restarts;   /* starts after the first */
+    enum cause cause;    /* of its last death */
+    uint64_t
+        deadline_ns; /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
+    bool leads;      /* somebody restarts with it */
+    bool marked;     /* scratch of one step */
+    uint16_t window_count, window_first;
+    uint64_t window[SUPERVISOR_INTENSITY_MAX +
+                    1]; /* times of counted deaths within the period, a ring */
+};
+enum supervisor_phase { PHASE_NEW, PHASE_RUN, PHASE_STOPPING, PHASE_HALTED };
+struct supervisor_state {
+    const struct manifest *manifest; /* checked by manifest_check: sorted, in range */
+    uint32_t count;
+    enum supervisor_phase phase;
+    uint64_t timer_ns; /* the earliest TIMER asked for and not answered by a TICK */
+    uint64_t halt_code;
+    uint32_t deaths, restarts;
+    struct supervised service[]; /* [0] is the supervisor itself */
+};
+
+static inline size_t supervisor_state_size(uint32_t count)
+{
+    return sizeof(struct supervisor_state) + count * sizeof(struct supervised);
+}
+/* No step makes more actions than this: KILL or START with MARK, and REPORT a service; TIMER; HALT.
+ */
+static inline size_t supervisor_actions_max(uint32_t count)
+{
+    return 3 * (size_t)count + 2;
+}
+
+/* state: supervisor_state_size(manifest->service_count) bytes; manifest outlives it. */
+void supervisor_init(struct supervisor_state *state, const struct manifest *manifest);
+/* Returns the number of actions, to be carried out in order. max >= supervisor_actions_max. Events
+ * about an older generation, and events that do not fit the state, change nothing. */
+size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event,
+                       uint64_t now_ns, struct supervisor_action *action, size_t max);
+/* Holds between any two steps. */
+bool supervisor_invariants(const struct supervisor_state *state);
+/* Its process exists, as far as the core knows. */
+bool supervisor_state_live(enum service_state state);
+
+/* NULL: good. Otherwise what is wrong, and in *service the entry (~0: the header). Every field that
+ * anybody will index or divide with is checked. */
+const char *manifest_check(const void *manifest, size_t bytes, uint32_t *service);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * What holds of the policy core's state between any two steps. Read by tests after every step and
+ * by the shell at boot; owns nothing, changes nothing. */
+#include "core.h"
+
+static bool waits_for_time(enum service_state state)
+{
+    return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_BACKOFF;
+}
+
+/* A deadline exists exactly where time matters, and a TICK will come no later. */
+static bool inv_deadline(const struct supervisor_state *state, const struct supervised *s)
+{
+    if (!waits_for_time(s->state)) return s->deadline_ns == SUPERVISOR_NEVER;
+    return s->deadline_ns != SUPERVISOR_NEVER && state->timer_ns <= s->deadline_ns;
+}
+
+static bool inv_window(const struct manifest_service *m, const struct supervised *s)
+{
+    if (s->window_count > m->intensity + 1 || s->window_first > SUPERVISOR_INTENSITY_MAX)
+        return false;
+    if (s->window_count > m->intensity && s->state != SERVICE_STATE_GAVE_UP &&
+        s->state != SERVICE_STATE_DONE)
+        return false;
+    for (uint32_t n = 1; n < s->window_count; n++) {
+        uint32_t ring = SUPERVISOR_INTENSITY_MAX + 1;
+        if (s->window[(s->window_first + n - 1) % ring] > s->window[(s->window_first + n) % ring])
+            return false;
+    }
+    return true;
+}
+
+/* A service holds nothing of a dead one: whatever it restarts with has a process, or ended for
+ * good. */
+static bool inv_follower(const struct supervisor_state *state, uint32_t i)
+{
+    const struct manifest_service *m = &state->manifest->service[i];
+    enum service_state own = state->service[i].state;
+    if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
+    for (uint32_t d = 0; d < m->depend_count; d++) {
+        enum service_state other = state->service[m->depend[d].service].state;
+        bool held = other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING ||
+                    other == SERVICE_STATE_DONE;
+        if (m->depend[d].kind == DEPEND_RESTART_WITH && !held) return false;
+    }
+    return true;
+}
+
+/* In a rest_for_one group nobody serves after a member that does not, unless that one is only
+ * failing. */
+static bool inv_group(const struct supervisor_state *state, uint32_t i)
+{
+    const struct manifest_service *m = &state->manifest->service[i];
+    enum service_state own = state->service[i].state;
+    if (m->group == MANIFEST_NONE ||
+        state->manifest->group[m->group].strategy != STRATEGY_REST_FOR_ONE)
+        return true;
+    if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
+    for (uint32_t j = 1; j < i; j++) {
+        enum service_state other = state->service[j].state;
+        bool held = other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING ||
+                    other == SERVICE_STATE_DONE || other == SERVICE_STATE_ABSENT;
+        if (state->manifest->service[j].group == m->group && !held) return false;
+    }
+    return true;
+}
+
+/* Nobody waits whose dependencies all serve (groups aside). */
+static bool inv_not_forgotten(const struct supervisor_state *state, uint32_t i)
+{
+    const struct manifest_service *m = &state->manifest->service[i];
+    if (state->phase != PHASE_RUN || state->service[i].state != SERVICE_STATE_WAITING) return true;
+    if (m->group != MANIFEST_NONE) return true;
+    for (uint32_t d = 0; d < m->depend_count; d++) {
+        enum service_state other = state->service[m->depend[d].service].state;
+        if (other != SERVICE_STATE_RUNNING && other != SERVICE_STATE_DONE) return true;
+    }
+    return false;
+}
+
+bool supervisor_invariants(const struct supervisor_state *state)
+{
+    if (state->service[0].state != SERVICE_STATE_RUNNING) return false;
+    for (uint32_t i = 1; i < state->count; i++) {
+        const struct supervised *s = &state->service[i];
+        if (s->state >= SERVICE_STATES || s->restarts > s->generation) return false;
+        if (supervisor_state_live(s->state) && s->generation == 0) return false;
+        if (state->phase == PHASE_HALTED && s->state != SERVICE_STATE_DONE) return false;
+        if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
+        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i))
+            return false;
+    }
+    return true;
+}

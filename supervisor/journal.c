@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * What people read about deaths. Formatting and writing a line costs more than a restart's whole
+ * decision, so entries are noted when they happen and written with the other chores. A full journal
+ * is written at once: no line is lost. */
+#include "shell.h"
+
+#define ENTRIES 64
+struct entry {
+    uint64_t rip, address, code, until_ns, at_ns;
+    uint32_t service, generation;
+    uint32_t death; /* enum cause; CAUSE_NONE: no death, a state entered */
+    uint32_t state;
+    uint32_t next_generation;
+};
+static struct entry journal[ENTRIES];
+static uint32_t entries;
+
+static const char *cause_text(uint32_t cause)
+{
+    static const char *const text[] = {
+#define CAUSE(name, number, text) [number] = text,
+#include "abi/faults.def"
+#undef CAUSE
+    };
+    return cause < sizeof(text) / sizeof(text[0]) && text[cause] ? text[cause] : "unknown cause";
+}
+
+static struct entry *note(uint32_t i)
+{
+    if (entries == ENTRIES) journal_flush();
+    struct entry *e = &journal[entries++];
+    *e = (struct entry){.service = i, .at_ns = clock_ns()};
+    chores_by(e->at_ns + CHORE_DELAY_NS);
+    return e;
+}
+
+/* Called when the core has decided: the state says what follows. */
+void journal_death(uint32_t i, uint32_t generation, const struct process_event *event)
+{
+    const struct supervised *s = &shell.state->service[i];
+    struct entry *e = note(i);
+    e->generation = generation;
+    e->death = event->cause;
+    e->rip = event->rip;
+    e->address = event->address;
+    e->code = event->code;
+    e->state = s->state;
+    e->next_generation = s->generation;
+    e->until_ns = s->deadline_ns;
+}
+
+void journal_state(uint32_t i, const struct supervisor_action *report)
+{
+    if (report->cause != CAUSE_DEPENDENCY) return; /* follows from a death: said with it */
+    struct entry *e = note(i);
+    e->state = report->value;
+}
+
+static void what_follows(const struct entry *e, char *out, size_t size)
+{
+    switch (e->state) {
+    case SERVICE_STATE_STARTING:
+        format(out, size, "restarting, generation %u", e->next_generation);
+        break;
+    case SERVICE_STATE_BACKOFF:
+        format(out, size, "restarting in %lu ms", (e->until_ns - e->at_ns) / 1000000);
+        break;
+    case SERVICE_STATE_GAVE_UP:
+        format(out, size, "giving up");
+        break;
+    case SERVICE_STATE_ABSENT:
+        format(out, size, "its device is not there");
+        break;
+    case SERVICE_STATE_DONE:
+        format(out, size, "not restarted");
+        break;
+    default:
+        format(out, size, "waiting for what it depends on");
+        break;
+    }
+}
+
+static void write_death(const struct entry *e, const char *name)
+{
+    char detail[64] = "", follows[64];
+    if (e->death > CAUSE_NONE && e->death < CAUSE_EXIT)
+        format(detail, sizeof(detail), " at rip %p", (void *)e->rip);
+    if (e->death == CAUSE_PAGE_FAULT)
+        format(detail, sizeof(detail), " at rip %p, address %p", (void *)e->rip,
+               (void *)e->address);
+    if (e->death == CAUSE_EXIT) format(detail, sizeof(detail), ", code %lu", e->code);
+    what_follows(e, follows, sizeof(follows));
+    const struct manifest_service *m = &shell.manifest->service[e->service];
+    log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation,
+             cause_text(e->death), detail, follows);
+    if (e->state == SERVICE_STATE_GAVE_UP)
+        log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s",
+                 name, m->intensity, m->period_ms, name);
+}
+
+static void write_state(const struct entry *e, const char *name)
+{
+    if (e->state == SERVICE_STATE_ABSENT)
+        log_line("supervisor: %s is absent, with what it depends on", name);
+    else
+        log_line("supervisor: gave up %s, with what it depends on", name);
+}
+
+void journal_flush(void)
+{
+    for (uint32_t n = 0; n < entries; n++) {
+        const struct entry *e = &journal[n];
+        const char *name = shell.manifest->service[e->service].name;
+        if (e->death != CAUSE_NONE)
+            write_death(e, name);
+        else
+            write_state(e, name);
+    }
+    entries = 0;
+}

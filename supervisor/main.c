@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The first process: reads the manifest, makes what outlives its services (endpoints, ports,
+ * interrupts), then waits for events, has the core decide and does as it says. Order within a
+ * restart: what another process waits for comes first; burial of the dead, the journal and the
+ * watch are chores for later. */
+#include "shell.h"
+
+struct shell shell;
+static struct supervisor_action *action;
+static size_t action_max;
+static struct supervisor_event
+    *unspawned; /* deaths at birth that the core has to hear of, a queue */
+static uint32_t unspawned_count;
+
+static uint64_t timer_armed = SUPERVISOR_NEVER;
+
+/* --- Chores
+ * ----------------------------------------------------------------------------------------- */
+void chores_by(uint64_t ns)
+{
+    if (ns >= shell.chore_ns) return;
+    shell.chore_ns = ns;
+    if (sys_timer_arm(shell.chore_timer, ns) != OK) fatal("supervisor: its timer is refused");
+}
+
+static bool starting(void)
+{
+    for (uint32_t i = 1; i < shell.state->count; i++)
+        if (shell.state->service[i].state == SERVICE_STATE_STARTING) return true;
+    return false;
+}
+
+/* Once: every service serves, or is known not to. */
+static void say_settled(void)
+{
+    uint32_t running = 0, down = 0;
+    for (uint32_t i = 1; i < shell.state->count; i++) {
+        enum service_state state = shell.state->service[i].state;
+        if (state == SERVICE_STATE_STARTING || state == SERVICE_STATE_WAITING) return;
+        if (state == SERVICE_STATE_RUNNING)
+            running++;
+        else
+            down++;
+    }
+    uint64_t us = (rdtsc() - shell.boot_tsc) / (shell.tsc_hz / 1000000);
+    shell.settled = true;
+    log_line("supervisor: up, %u services serve, %u do not, %lu us after the loader began", running,
+             down, us);
+}
+
+void chores(void)
+{
+    shell.chore_ns = SUPERVISOR_NEVER;
+    watch_look();
+    if (watch_period_ns()) chores_by(clock_ns() + watch_period_ns());
+    if (starting()) { /* its start timeout bounds how often this happens */
+        chores_by(clock_ns() + CHORE_DELAY_NS);
+        return;
+    }
+    bury_all();
+    journal_flush();
+    if (!shell.settled) say_settled();
+}
+
+/* --- The core's actions
+ * ------------------------------------------------------------------------------ */
+static void halt(enum system_op op)
+{
+    journal_flush();
+    log_line("supervisor: everything has ended, %s",
+             op == SYSTEM_REBOOT ? "rebooting" : "powering off");
+    status_t status = sys_system(shell.root, op);
+    fatal("supervisor: the machine does not stop: status %u", status);
+}
+
+static void start(const struct supervisor_action *a)
+{
+    if (spawn(a->service, a->generation)) return;
+    unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                                             .service = a->service,
+                                                             .generation = a->generation,
+                                                             .cause = CAUSE_SPAWN};
+}
+
+static void act(const struct supervisor_action *a)
+{
+    switch (a->kind) {
+    case SUPERVISOR_ACTION_START:
+        start(a);
+        break;
+    case SUPERVISOR_ACTION_KILL:
+        /* No process: it could not be made, and that is queued. A failure: it died by itself
+         * meanwhile. In each case its DEATH is on the way. */
+        if (shell.child[a->service].process)
+            (void)sys_process_kill(shell.child[a->service].process, a->cause);
+        break;
+    case SUPERVISOR_ACTION_TIMER:
+        if (a->ns >= timer_armed) break;
+        timer_armed = a->ns;
+        if (sys_timer_arm(shell.timer, a->ns) != OK) fatal("supervisor: its timer is refused");
+        break;
+    case SUPERVISOR_ACTION_MARK:
+        (void)sys_trace_mark(shell.trace, a->value,
+                             a->service); /* a trace that refuses stops nobody */
+        break;
+    case SUPERVISOR_ACTION_REPORT:
+        journal_state(a->service, a);
+        break;
+    case SUPERVISOR_ACTION_HALT:
+        halt((enum system_op)a->ns);
+        break;
+    }
+}
+
+static void step(const struct supervisor_event *event)
+{
+    size_t n = supervisor_step(shell.state, event, clock_ns(), action, action_max);
+    for (size_t i = 0; i < n; i++) act(&action[i]);
+}
+
+void happen(const struct supervisor_event *event)
+{
+    step(event);
+    while (unspawned_count) {
+        struct supervisor_event failed = unspawned[--unspawned_count];
+        step(&failed);
+        journal_death(failed.service, failed.generation,
+                      &(struct process_event){.cause = failed.cause});
+    }
+}
+
+/* --- Signals
+ * ------------------------------------------------------------------------------------------ */
+/* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs
+ * tell. */
+static void on_child_event(const struct process_event *event)
+{
+    uint32_t i = TAG_SERVICE(event->tag), generation = TAG_GENERATION(event->tag);
+    if (event->kind != EVENT_DEATH || i == 0 || i >= shell.state->count) return;
+    if (event->process != shell.child[i].process) return;
+    shell.child[i].death_tsc = event->tsc;
+    spawn_forget(i);
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                      .service = i,
+                                      .generation = generation,
+                                      .cause = (enum cause)event->cause,
+                                      .code = event->code});
+    journal_death(i, generation, event);
+}
+
+static void on_signals(uint64_t bits)
+{
+    struct process_event event;
+    if (bits & SIGNAL_CHILD)
+        while (sys_process_event(&event) == OK) on_child_event(&event);
+    if (bits & SIGNAL_TIMER) {
+        timer_armed = SUPERVISOR_NEVER;
+        happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK});
+    }
+    if (bits & SIGNAL_CHORE) chores();
+}
+
+static void run(void)
+{
+    struct message m = {0};
+    bool answering = false;
+    for (;;) {
+        handle_t own = shell.child[0].endpoint;
+        status_t status = answering ? sys_reply_recv(own, &m) : sys_recv(own, &m);
+        answering = false;
+        if (status != OK) fatal("supervisor: cannot receive: status %u", status);
+        if (m.info & INFO_SIGNAL) {
+            on_signals(m.badge);
+        } else {
+            serve(&m);
+            answering = true;
+        }
+    }
+}
+
+/* --- Start-up
+ * ------------------------------------------------------------------------------------------ */
+static handle_t given(const char *name)
+{
+    handle_t h = cap_find(name);
+    if (!h) fatal("supervisor: the kernel gave no capability \"%s\"", name);
+    return h;
+}
+
+static handle_t made(struct sys_result r, const char *what)
+{
+    if (r.status != OK) fatal("supervisor: no %s: status %u", what, r.status);
+    return r.value;
+}
+
+static void *memory_of_own(uint64_t bytes, handle_t *memory)
+{
+    void *at;
+    *memory = made(sys_memory_create(0, PAGES_FOR(bytes), 0), "memory");
+    if (map_new(*memory, PAGES_FOR(bytes), RIGHT_READ | RIGHT_WRITE, &at) != OK)
+        fatal("supervisor: cannot map its memory");
+    return at;
+}
+
+/* The manifest, checked in every field, and where each program is. */
+static void image_read(void)
+{
+    const struct bundle *bundle;
+    struct bundle_file file;
+    void *at;
+    uint32_t where;
+    status_t status = bundle_map(shell.image, &bundle);
+    if (status == OK) status = bundle_find(bundle, BUNDLE_MANIFEST, &file);
+    if (status == OK)
+        status = map_range(shell.image, file.offset / PAGE_SIZE, PAGES_FOR(file.length), RIGHT_READ,
+                           &at);
+    if (status != OK)
+        fatal("supervisor: the system image has no readable %s: status %u", BUNDLE_MANIFEST,
+              status);
+    const char *wrong = manifest_check(at, file.length, &where);
+    if (wrong)
+        fatal("supervisor: %s is broken: service %d: %s", BUNDLE_MANIFEST, (int)where, wrong);
+    shell.manifest = at;
+
+    handle_t unused;
+    shell.child = memory_of_own(shell.manifest->service_count * sizeof(struct child), &unused);
+    for (uint32_t i = 1; i < shell.manifest->service_count; i++) {
+        const struct manifest_service *m = &shell.manifest->service[i];
+        if (bundle_find(bundle, m->image, &shell.child[i].image) != OK)
+            fatal("supervisor: service %s: the system image has no program \"%s\"", m->name,
+                  m->image);
+    }
+}
+
+static void objects_make(void)
+{
+    struct system_info system;
+    if (sys_system_info(&system) != OK) fatal("supervisor: no system_info");
+    shell.tsc_hz = system.tsc_hz;
+    shell.boot_tsc = system.boot_tsc;
+    shell.ns_per_tick = (1000000000ul << 32) / system.tsc_hz;
+    shell.notification = made(sys_notification_create(0), "notification");
+    shell.timer = made(sys_timer_create(shell.notification, SIGNAL_TIMER), "timer");
+    shell.chore_timer = made(sys_timer_create(shell.notification, SIGNAL_CHORE), "timer");
+    if (sys_bind(shell.notification) != OK ||
+        sys_event_bind(shell.notification, SIGNAL_CHILD) != OK)
+        fatal("supervisor: cannot hear of its children");
+    for (uint32_t i = 0; i < shell.manifest->service_count; i++)
+        if (i == 0 || shell.manifest->service[i].flags & SERVICE_ENDPOINT)
+            shell.child[i].endpoint = made(sys_endpoint_create(i), "endpoint");
+}
+
+int main(void)
+{
+    handle_t unused;
+    shell.chore_ns = SUPERVISOR_NEVER;
+    shell.root = given("root");
+    shell.image = given("image");
+    shell.trace = given("trace");
+    shell.inject = given("inject");
+    image_read();
+    uint32_t count = shell.manifest->service_count;
+    objects_make();
+    shell.page = memory_of_own(count * PAGE_SIZE, &shell.pages);
+    for (uint32_t i = 1; i < count; i++) spawn_prepare(i);
+
+    action_max = supervisor_actions_max(count);
+    action = memory_of_own(action_max * sizeof(*action), &unused);
+    unspawned = memory_of_own(count * sizeof(*unspawned), &unused);
+    shell.state = memory_of_own(supervisor_state_size(count), &unused);
+    supervisor_init(shell.state, shell.manifest);
+    log_line("supervisor: %u services", count - 1);
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_BOOT});
+    chores_by(clock_ns() + CHORE_DELAY_NS);
+    run();
+    return 1;
+}

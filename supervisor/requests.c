@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The supervisor's messages (abi/protocol.def). The badge is the caller's tag: who asks is not said
+ * by the message but by the capability it came through. A badge of an older incarnation is refused.
+ */
+#include "shell.h"
+
+static uint32_t count(void)
+{
+    return shell.manifest->service_count;
+}
+
+static void answer(struct message *m, status_t status)
+{
+    m->info = INFO_MAKE(status, 0);
+}
+
+static bool caller_is(tag_t tag)
+{
+    uint32_t i = TAG_SERVICE(tag);
+    if (i == 0 || i >= count()) return false;
+    const struct supervised *s = &shell.state->service[i];
+    return supervisor_state_live(s->state) && s->generation == TAG_GENERATION(tag);
+}
+
+static bool caller_may(tag_t tag, uint32_t flag)
+{
+    return (shell.manifest->service[TAG_SERVICE(tag)].flags & flag) != 0;
+}
+
+/* The service named in w0..w2; 0 (the supervisor) if there is none. */
+static uint32_t named(const struct message *m)
+{
+    char name[MANIFEST_NAME_MAX];
+    _Static_assert(sizeof(name) == 3 * sizeof(m->w[0]), "a name travels in three words");
+    memcpy(name, m->w, sizeof(name));
+    name[sizeof(name) - 1] = 0;
+    uint32_t i = manifest_service_find(shell.manifest, name);
+    return i == MANIFEST_NONE ? 0 : i;
+}
+
+static uint64_t ns_from_ticks(uint64_t ticks)
+{
+    return (uint64_t)(((unsigned __int128)ticks * shell.ns_per_tick) >> 32);
+}
+
+static void on_ready(struct message *m, tag_t caller)
+{
+    uint32_t i = TAG_SERVICE(caller);
+    struct child *child = &shell.child[i];
+    if (shell.state->service[i].state == SERVICE_STATE_STARTING && child->death_tsc) {
+        child->recovery_ns = ns_from_ticks(rdtsc() - child->death_tsc);
+        child->death_tsc = 0;
+    }
+    happen(&(struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = TAG_GENERATION(caller)});
+    answer(m, OK);
+}
+
+static void on_list(struct message *m)
+{
+    uint64_t i = m->w[0];
+    if (i >= count()) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    const struct manifest_service *entry = &shell.manifest->service[i];
+    const struct supervised *s = &shell.state->service[i];
+    memcpy(m->w, entry->name, 3 * sizeof(m->w[0]));
+    m->w[3] = s->state | (uint64_t)entry->flags << 32;
+    m->w[4] = s->generation;
+    m->w[5] = s->restarts;
+    m->w[6] = shell.child[i].recovery_ns;
+    m->w[7] = s->cause;
+    answer(m, OK);
+}
+
+static void on_kill(struct message *m)
+{
+    uint32_t i = named(m);
+    if (i == 0) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    enum service_state state = shell.state->service[i].state;
+    bool serving = state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING;
+    answer(m, serving ? OK : E_STATE);
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_KILL, .service = i});
+}
+
+static void on_reset(struct message *m)
+{
+    uint32_t i = named(m);
+    if (i == 0) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    enum service_state state = shell.state->service[i].state;
+    bool down = state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT ||
+                state == SERVICE_STATE_DONE;
+    answer(m, down ? OK : E_STATE);
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = i});
+}
+
+static void on_complaint(struct message *m)
+{
+    if (m->w[0] == 0 || m->w[0] >= count() ||
+        (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
+        answer(m, E_ARGUMENT);
+        return;
+    }
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
+                                      .service = (uint32_t)m->w[0],
+                                      .generation = (uint32_t)m->w[1],
+                                      .cause = (enum cause)m->w[2]});
+    answer(m, OK);
+}
+
+static void on_process(struct message *m)
+{
+    uint64_t i = m->w[0];
+    if (i == 0 || i >= count() || shell.child[i].process == 0) {
+        answer(m, i == 0 || i >= count() ? E_NOT_FOUND : E_STATE);
+        return;
+    }
+    struct child *child = &shell.child[i];
+    if (child->inject == 0) {
+        struct sys_result r = sys_cap_derive(child->process, RIGHT_INJECT | RIGHT_GRANT, 0);
+        if (r.status != OK) {
+            answer(m, r.status);
+            return;
+        }
+        child->inject = r.value;
+    }
+    m->w[0] = TAG_MAKE(i, shell.state->service[i].generation);
+    m->w[7] = child->inject;
+    m->info = INFO_MAKE(OK, 1);
+}
+
+static void on_stop(struct message *m)
+{
+    if (m->w[0] != SYSTEM_POWER_OFF && m->w[0] != SYSTEM_REBOOT) {
+        answer(m, E_ARGUMENT);
+        return;
+    }
+    answer(m, OK);
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_STOP, .code = m->w[0]});
+}
+
+static void on_info(struct message *m)
+{
+    uint64_t i = m->w[0];
+    struct process_info info;
+    if (i >= count()) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    if (i != 0 && shell.child[i].process == 0) {
+        answer(m, E_STATE);
+        return;
+    }
+    status_t status =
+        sys_process_info(shell.child[i].process, &info); /* [0]: 0, the supervisor itself */
+    if (status == OK) {
+        m->w[0] = info.used_pages;
+        m->w[1] = info.quota_pages;
+        m->w[2] = info.handles;
+        m->w[3] = ns_from_ticks(info.cpu_tsc);
+        m->w[4] = info.priority;
+        m->w[5] = info.pid;
+    }
+    answer(m, status);
+}
+
+static void on_totals(struct message *m)
+{
+    uint64_t live = 1, gave_up = 0;
+    bury_all(); /* so that every death so far is counted */
+    for (uint32_t i = 1; i < count(); i++) {
+        live += shell.child[i].process != 0;
+        gave_up += shell.state->service[i].state == SERVICE_STATE_GAVE_UP;
+    }
+    m->w[0] = shell.leaked_pages;
+    m->w[1] = live;
+    m->w[2] = shell.state->deaths;
+    m->w[3] = shell.state->restarts;
+    m->w[4] = gave_up;
+    answer(m, OK);
+}
+
+/* What a caller must hold, by its manifest, for each label. 0: everybody may. */
+static uint32_t authority(uint16_t label)
+{
+    switch (label) {
+    case SUPERVISOR_KILL:
+    case SUPERVISOR_RESET:
+    case SUPERVISOR_STOP:
+        return SERVICE_CONTROL;
+    case SUPERVISOR_PROCESS:
+        return SERVICE_INJECT;
+    case SUPERVISOR_COMPLAINT:
+        return SERVICE_PRIVILEGED_RECOVERY;
+    default:
+        return 0;
+    }
+}
+
+/* Capabilities that came with a request are not wanted: they must not fill the table. */
+static void drop_caps(const struct message *m)
+{
+    for (uint32_t n = INFO_CAPS(m->info), i = MESSAGE_WORDS - n; i < MESSAGE_WORDS; i++)
+        if (m->w[i]) (void)sys_cap_delete(m->w[i]);
+}
+
+void serve(struct message *m)
+{
+    tag_t caller = (tag_t)m->badge;
+    uint16_t label = INFO_LABEL(m->info);
+    uint32_t needed = authority(label);
+    drop_caps(m);
+    if (!caller_is(caller) || (needed && !caller_may(caller, needed))) {
+        answer(m, E_RIGHTS);
+        return;
+    }
+    switch (label) {
+    case SUPERVISOR_READY:
+        on_ready(m, caller);
+        break;
+    case SUPERVISOR_LIST:
+        on_list(m);
+        break;
+    case SUPERVISOR_KILL:
+        on_kill(m);
+        break;
+    case SUPERVISOR_COMPLAINT:
+        on_complaint(m);
+        break;
+    case SUPERVISOR_PROCESS:
+        on_process(m);
+        break;
+    case SUPERVISOR_RESET:
+        on_reset(m);
+        break;
+    case SUPERVISOR_STOP:
+        on_stop(m);
+        break;
+    case SUPERVISOR_INFO:
+        on_info(m);
+        break;
+    case SUPERVISOR_TOTALS:
+        on_totals(m);
+        break;
+    default:
+        answer(m, E_UNSUPPORTED);
+        break;
+    }
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The acting shell around the policy core: what it holds of each service, and its rooms.
+ *   main.c      start-up, the main loop, core actions
+ *   spawn.c     making processes and their startup pages; burying dead ones
+ *   requests.c  the messages of abi/protocol.def, SUPERVISOR section
+ *   watch.c     stalled endpoints
+ *   journal.c   what is said about deaths, after they are dealt with
+ * The shell never calls another service: nothing that another process does can make it wait. If it
+ * dies, the kernel panics: it is the first process. */
+#ifndef COPPICE_SUPERVISOR_SHELL_H
+#define COPPICE_SUPERVISOR_SHELL_H
+
+#include "lib/bundle.h"
+#include "abi/protocol.h"
+#include "abi/trace.h"
+#include "core.h"
+
+/* Bits of the supervisor's notification. */
+#define SIGNAL_TIMER 1ul /* the core's */
+#define SIGNAL_CHORE 2ul /* burials, journal, watch */
+#define SIGNAL_CHILD 4ul /* a child's event */
+
+#define CHORE_DELAY_NS \
+    10000000ul /* chores wait this long after a start: they are not in a restart's path */
+#define GRANTS_MAX 24
+
+struct grant { /* one capability for every incarnation of a service */
+    handle_t source;
+    uint32_t rights;
+    uint16_t slot; /* in startup.cap[] */
+    bool badged;   /* with the child's tag */
+};
+struct watch { /* progress of the calls on a service's endpoint */
+    uint64_t served;
+    uint32_t strikes; /* looks in a row at pending calls with nothing answered in between */
+    bool pending;
+};
+struct child {
+    handle_t process;  /* 0: none */
+    handle_t inject;   /* what the injector is given of it; 0: not asked for yet */
+    handle_t endpoint; /* 0: the manifest gives it none */
+    struct bundle_file image;
+    uint64_t death_tsc;   /* of the last incarnation; 0: none died, or its successor serves */
+    uint64_t recovery_ns; /* last death to READY */
+    struct watch watch;
+    uint32_t grants;
+    struct grant grant[GRANTS_MAX];
+};
+
+struct shell {
+    const struct manifest *manifest;
+    struct supervisor_state *state;
+    struct child *child;  /* per service; [0] is unused but for its endpoint */
+    struct startup *page; /* per service, a page each: read-only in every incarnation */
+    handle_t pages;       /* the memory object of `page` */
+    handle_t root, image, trace, inject, notification, timer, chore_timer;
+    uint64_t tsc_hz, boot_tsc;
+    uint64_t ns_per_tick;  /* in 1/2^32 */
+    uint64_t leaked_pages; /* of all dead processes */
+    uint64_t chore_ns;     /* when chores are due; SUPERVISOR_NEVER: none */
+    bool settled;          /* said that everything is up */
+};
+extern struct shell shell;
+
+/* main.c */
+void happen(
+    const struct supervisor_event *event); /* event -> core -> actions, until nothing is left */
+void chores_by(uint64_t ns);               /* no later than this */
+void chores(void);
+
+/* spawn.c */
+void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup page */
+bool spawn(uint32_t i, uint32_t generation);
+void spawn_forget(uint32_t i); /* its process is dead: to be buried later */
+void bury_all(void);
+
+/* requests.c */
+void serve(struct message *m); /* turns the request in m into its reply */
+
+/* watch.c */
+uint64_t watch_period_ns(void); /* 0: nothing is watched */
+void watch_look(void);
+
+/* journal.c */
+void journal_death(uint32_t i, uint32_t generation, const struct process_event *event);
+void journal_state(uint32_t i, const struct supervisor_action *report);
+void journal_flush(void);
+
+#endif

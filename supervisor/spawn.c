@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Processes: made from templates, buried after the rush. Everything that is the same for all
+ * incarnations of a service is made once: its ports and interrupts, its endpoint, its startup page
+ * (one page of the supervisor's, mapped read-only into each incarnation; only tag and handles
+ * change). A restart is one process_create, a process_grant for each capability, one mapping and
+ * one start. */
+#include "shell.h"
+
+#define GRAVES 64
+struct grave {
+    handle_t process, inject;
+};
+static struct grave grave[GRAVES];
+static uint32_t graves;
+
+static const struct manifest_service *entry_of(uint32_t i)
+{
+    return &shell.manifest->service[i];
+}
+
+static struct startup *page_of(uint32_t i)
+{
+    return (struct startup *)((uint8_t *)shell.page + i * PAGE_SIZE);
+}
+
+static void text_copy(char *to, const char *from, size_t size)
+{
+    size_t n = 0;
+    for (; n + 1 < size && from[n]; n++) to[n] = from[n];
+    memset(to + n, 0, size - n);
+}
+
+/* --- Templates
+ * ------------------------------------------------------------------------------------ */
+static struct startup_cap *slot_add(uint32_t i, const char *name, uint64_t value)
+{
+    struct startup *page = page_of(i);
+    if (page->cap_count == STARTUP_CAPS)
+        fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
+    struct startup_cap *cap = &page->cap[page->cap_count++];
+    text_copy(cap->name, name, sizeof(cap->name));
+    cap->value = value;
+    return cap;
+}
+
+static void grant_add(uint32_t i, const char *name, uint64_t value, handle_t source,
+                      uint32_t rights, bool badged)
+{
+    struct child *child = &shell.child[i];
+    if (child->grants == GRANTS_MAX)
+        fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
+    struct startup_cap *cap = slot_add(i, name, value);
+    child->grant[child->grants++] = (struct grant){.source = source,
+                                                   .rights = rights,
+                                                   .slot = (uint16_t)(cap - page_of(i)->cap),
+                                                   .badged = badged};
+}
+
+static handle_t need(struct sys_result r, uint32_t i, const char *what, uint32_t number)
+{
+    if (r.status != OK)
+        fatal("supervisor: %s: no %s %x: status %u", entry_of(i)->name, what, number, r.status);
+    return r.value;
+}
+
+static void grant_hardware(uint32_t i)
+{
+    const struct manifest_service *m = entry_of(i);
+    char name[STARTUP_NAME_MAX];
+    for (uint32_t n = 0; n < m->port_count; n++) {
+        uint16_t base = m->port[n].base;
+        handle_t ports =
+            need(sys_ports_create(shell.root, base, m->port[n].count), i, "ports", base);
+        format(name, sizeof(name), "port:0x%x", base);
+        grant_add(i, name, base, ports, RIGHT_MANAGE, false);
+    }
+    for (uint32_t n = 0; n < m->irq_count; n++) {
+        handle_t irq =
+            need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0), i, "irq", m->irq[n]);
+        format(name, sizeof(name), "irq:%u", m->irq[n]);
+        grant_add(i, name, m->irq[n], irq, RIGHT_MANAGE, false);
+    }
+}
+
+static void grant_calls(uint32_t i)
+{
+    const struct manifest_service *m = entry_of(i);
+    uint32_t recovery = manifest_service_find(shell.manifest, "recovery");
+    grant_add(i, "supervisor", 0, shell.child[0].endpoint, RIGHT_WRITE, true);
+    if (recovery != MANIFEST_NONE && recovery != i && shell.child[recovery].endpoint)
+        grant_add(i, "recovery", recovery, shell.child[recovery].endpoint, RIGHT_WRITE, true);
+    if (shell.child[i].endpoint)
+        grant_add(i, "endpoint", i, shell.child[i].endpoint, RIGHT_READ, false);
+    for (uint32_t n = 0; n < m->call_count; n++)
+        grant_add(i, entry_of(m->call[n])->name, m->call[n], shell.child[m->call[n]].endpoint,
+                  RIGHT_WRITE, true);
+    for (uint32_t n = 0; n < m->session_count; n++)
+        slot_add(i, entry_of(m->session[n])->name, m->session[n]);
+}
+
+static void grant_flags(uint32_t i)
+{
+    const struct {
+        uint32_t flag;
+        const char *name;
+        handle_t source;
+        uint32_t rights;
+    } row[] = {
+        {SERVICE_LOG, "log", shell.trace, RIGHT_WRITE},
+        {SERVICE_TRACE, "trace", shell.trace, RIGHT_READ | RIGHT_WRITE},
+        {SERVICE_INJECT, "inject", shell.inject, RIGHT_MANAGE},
+        {SERVICE_ROOT, "root", shell.root, RIGHT_MANAGE},
+        {SERVICE_IMAGE, "image", shell.image, RIGHT_READ},
+    };
+    for (size_t n = 0; n < sizeof(row) / sizeof(row[0]); n++)
+        if (entry_of(i)->flags & row[n].flag)
+            grant_add(i, row[n].name, 0, row[n].source, row[n].rights, false);
+}
+
+void spawn_prepare(uint32_t i)
+{
+    struct startup *page = page_of(i);
+    page->magic = STARTUP_MAGIC;
+    page->version = STARTUP_VERSION;
+    page->tsc_hz = shell.tsc_hz;
+    text_copy(page->name, entry_of(i)->name, sizeof(page->name));
+    text_copy(page->args, entry_of(i)->args, sizeof(page->args));
+    grant_calls(i);
+    grant_flags(i);
+    grant_hardware(i);
+}
+
+/* --- Birth
+ * ---------------------------------------------------------------------------------------- */
+static struct sys_result create(uint32_t i, tag_t tag)
+{
+    const struct manifest_service *m = entry_of(i);
+    const struct bundle_file *image = &shell.child[i].image;
+    uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
+    struct sys_result r =
+        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched);
+    if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
+        bury_all(); /* the dead still hold their quota */
+        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag,
+                               sched);
+    }
+    return r;
+}
+
+static status_t furnish(uint32_t i, handle_t process, tag_t tag)
+{
+    const struct child *child = &shell.child[i];
+    struct startup *page = page_of(i);
+    for (uint32_t n = 0; n < child->grants; n++) {
+        const struct grant *g = &child->grant[n];
+        struct sys_result r = sys_process_grant(process, g->source, g->rights, g->badged ? tag : 0);
+        if (r.status != OK) return r.status;
+        page->cap[g->slot].handle = r.value;
+    }
+    page->tag = tag;
+    status_t status = sys_memory_map(process, shell.pages, USER_STARTUP, i, 1, RIGHT_READ);
+    return status == OK ? sys_process_start(process, 0) : status;
+}
+
+/* False: nothing was made, and why is in the log. */
+bool spawn(uint32_t i, uint32_t generation)
+{
+    tag_t tag = TAG_MAKE(i, generation);
+    struct sys_result r = create(i, tag);
+    status_t status = r.status;
+    if (status == OK) {
+        status = furnish(i, r.value, tag);
+        if (status != OK)
+            (void)sys_process_destroy(r.value); /* it never ran; nothing else can go wrong */
+    }
+    if (status != OK) {
+        log_line("supervisor: %s: no process: status %u", entry_of(i)->name, status);
+        return false;
+    }
+    shell.child[i].process = r.value;
+    shell.child[i].inject = 0;
+    shell.child[i].watch = (struct watch){0};
+    return true;
+}
+
+/* --- Burial
+ * ---------------------------------------------------------------------------------------- */
+/* A dead process owns nothing but its own page. */
+#define DEAD_PAGES 1
+
+static void bury(const struct grave *g)
+{
+    struct process_info info;
+    if (sys_process_info(g->process, &info) == OK && info.used_pages > DEAD_PAGES) {
+        shell.leaked_pages += info.used_pages - DEAD_PAGES;
+        log_line("supervisor: leak: pid %u, dead, holds %lu pages", info.pid,
+                 info.used_pages - DEAD_PAGES);
+    }
+    if (g->inject) (void)sys_cap_delete(g->inject); /* E_HANDLE if it went with the process */
+    if (sys_process_destroy(g->process) != OK)
+        log_line("supervisor: a dead process cannot be destroyed");
+}
+
+void bury_all(void)
+{
+    while (graves) bury(&grave[--graves]);
+}
+
+void spawn_forget(uint32_t i)
+{
+    struct child *child = &shell.child[i];
+    if (graves == GRAVES) bury_all();
+    grave[graves++] = (struct grave){child->process, child->inject};
+    child->process = 0;
+    child->inject = 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Two generations, each field corrupted in turn (recovery/core_checkpoint.c). */
+#include "tests/unit/recovery_fixture.h"
+
+#define SCHEMA 3
+
+static struct server v;
+static struct checkpoint page[2];
+static char data[1024];
+static enum checkpoint_source source;
+
+static void setup(void)
+{
+    v.checkpoint[0] = &page[0];
+    v.checkpoint[1] = &page[1];
+    for (unsigned i = 0; i < sizeof(data); i++) data[i] = (char)(i * 7);
+}
+TestSuite(checkpoint, .init = setup);
+
+static uint64_t commit(const char *text)
+{
+    strcpy(data, text);
+    return checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data));
+}
+
+static const char *load(void)
+{
+    int i = checkpoint_choose(&v, DISK, SCHEMA, &source);
+
+    return i < 0 ? "" : (const char *)page[i].data;
+}
+
+static struct checkpoint *latest(void)
+{
+    return page[0].sequence > page[1].sequence ? &page[0] : &page[1];
+}
+
+Test(checkpoint, none_before_the_first_commit)
+{
+    cr_assert_str_eq(load(), "");
+    cr_assert_eq(source, CHECKPOINT_NONE);
+    cr_assert_eq(checkpoint_check(&page[0], DISK, SCHEMA), CHECKPOINT_EMPTY);
+    v.checkpoint[0] = v.checkpoint[1] = NULL;
+    cr_assert_str_eq(load(), "");
+}
+
+Test(checkpoint, latest_is_loaded)
+{
+    for (uint64_t i = 1; i < 10; i++) {
+        char text[8] = {(char)('a' + i)};
+        cr_assert_eq(commit(text), i);
+        cr_assert_str_eq(load(), text);
+        cr_assert_eq(source, CHECKPOINT_LATEST);
+    }
+}
+
+static void previous_after(enum checkpoint_verdict expected)
+{
+    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), expected);
+    cr_assert_str_eq(load(), "old");
+    cr_assert_eq(source, CHECKPOINT_PREVIOUS);
+    commit("newer");
+    cr_assert_str_eq(load(), "newer");
+    cr_assert_eq(source, CHECKPOINT_LATEST);
+}
+
+#define CORRUPTION(name, change, expected)                                                        \
+    Test(checkpoint, corrupt_##name)                                                              \
+    {                                                                                             \
+        commit("old");                                                                            \
+        commit("new");                                                                            \
+        struct checkpoint *c = latest();                                                          \
+        change;                                                                                   \
+        previous_after(expected);                                                                 \
+    }
+
+CORRUPTION(magic, c->magic ^= 1, CHECKPOINT_BAD_MAGIC)
+CORRUPTION(service, c->service = CLIENT, CHECKPOINT_BAD_SERVICE)
+CORRUPTION(schema, c->schema ^= 1, CHECKPOINT_BAD_SUM)
+CORRUPTION(sequence, c->sequence += 7, CHECKPOINT_BAD_SUM)
+CORRUPTION(length_huge, c->length = 0xffffffff, CHECKPOINT_BAD_LENGTH)
+CORRUPTION(length_one_more_page, c->length = CHECKPOINT_MAX + 1, CHECKPOINT_BAD_LENGTH)
+CORRUPTION(length_shorter, c->length--, CHECKPOINT_BAD_SUM)
+CORRUPTION(first_sum, c->sum[0]++, CHECKPOINT_BAD_SUM)
+CORRUPTION(second_sum, c->sum[1]--, CHECKPOINT_BAD_SUM)
+CORRUPTION(first_byte, c->data[0] ^= 0x80, CHECKPOINT_BAD_SUM)
+CORRUPTION(last_byte, c->data[sizeof(data) - 1] ^= 1, CHECKPOINT_BAD_SUM)
+
+Test(checkpoint, zeros_are_not_ones)
+{
+    memset(data, 0, sizeof(data));
+    checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data));
+    memset(latest()->data, 0xff, 4);
+    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_BAD_SUM);
+}
+
+Test(checkpoint, exchanged_words_are_seen)
+{
+    commit("abcdefgh");
+    uint8_t word[4];
+    memcpy(word, latest()->data, 4);
+    memcpy(latest()->data, latest()->data + 4, 4);
+    memcpy(latest()->data + 4, word, 4);
+    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_BAD_SUM);
+}
+
+Test(checkpoint, every_bit_counts)
+{
+    checkpoint_commit(&v, DISK, SCHEMA, data, 61);
+    struct checkpoint *c = latest();
+    for (unsigned bit = 0; bit < 8 * (offsetof(struct checkpoint, data) + 61); bit++) {
+        ((uint8_t *)c)[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        cr_assert_neq(checkpoint_check(c, DISK, SCHEMA), CHECKPOINT_GOOD, "bit %u", bit);
+        ((uint8_t *)c)[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    cr_assert_eq(checkpoint_check(c, DISK, SCHEMA), CHECKPOINT_GOOD);
+}
+
+Test(checkpoint, of_another_schema_is_not_loaded)
+{
+    commit("old");
+    cr_assert_eq(checkpoint_choose(&v, DISK, SCHEMA + 1, &source), -1);
+    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA + 1), CHECKPOINT_BAD_SCHEMA);
+}
+
+Test(checkpoint, both_lost_is_a_cold_start)
+{
+    commit("old");
+    commit("new");
+    page[0].data[9]++;
+    page[1].data[9]++;
+    cr_assert_str_eq(load(), "");
+    cr_assert_eq(source, CHECKPOINT_NONE);
+}
+
+Test(checkpoint, dropped_latest_gives_way)
+{
+    commit("old");
+    commit("new");
+    checkpoint_drop_latest(&v, DISK, SCHEMA);
+    cr_assert_str_eq(load(), "old");
+    cr_assert_eq(source, CHECKPOINT_PREVIOUS);
+    checkpoint_drop_latest(&v, DISK, SCHEMA);
+    cr_assert_str_eq(load(), "old", "only a latest is dropped");
+}
+
+Test(checkpoint, longest_fits)
+{
+    static uint8_t big[CHECKPOINT_MAX];
+    memset(big, 0xff, sizeof(big));
+    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big));
+    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_GOOD);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Who may have which session, and when its memory may go (recovery/core.c). */
+#include "tests/unit/recovery_fixture.h"
+
+static struct fixture *f;
+
+static void setup(void) { f = fixture_make(); }
+TestSuite(sessions, .init = setup);
+
+static status_t open_as(tag_t client, uint64_t service, uint64_t class, uint64_t slots, uint64_t bytes)
+{
+    struct rsession *s;
+
+    return recovery_open(&f->core, client, service, class, slots, bytes, &s);
+}
+
+Test(sessions, only_with_services_of_the_manifest)
+{
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, 512), OK);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), SUPERVISOR, SESSION_BLOCK, 1, 512), E_RIGHTS);
+    cr_assert_eq(open_as(TAG_MAKE(SERIAL, 1), DISK, SESSION_BLOCK, 1, 512), E_RIGHTS);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), SERVICES, SESSION_BLOCK, 1, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), ~0ul, SESSION_BLOCK, 1, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(TAG_MAKE(SERVICES, 1), DISK, SESSION_BLOCK, 1, 512), E_ARGUMENT);
+}
+
+Test(sessions, shapes)
+{
+    tag_t c = TAG_MAKE(CLIENT, 1);
+
+    cr_assert_eq(open_as(c, DISK, SESSION_BLOCK, 0, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(c, DISK, SESSION_BLOCK, SESSION_SLOTS_MAX + 1, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(c, DISK, SESSION_BLOCK, 1, 0), E_ARGUMENT);
+    cr_assert_eq(open_as(c, DISK, SESSION_BLOCK, 1, SESSION_DATA_MAX + 1), E_ARGUMENT);
+    cr_assert_eq(open_as(c, DISK, 0, 1, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(c, DISK, 3, 1, 512), E_ARGUMENT);
+    cr_assert_eq(open_as(c, SERIAL, SESSION_STREAM, 1, 2 * STREAM_RING), E_ARGUMENT);
+    cr_assert_eq(open_as(c, SERIAL, SESSION_STREAM, 0, STREAM_RING), E_ARGUMENT);
+    cr_assert_eq(open_as(c, SERIAL, SESSION_STREAM, 0, 2 * STREAM_RING), OK);
+}
+
+Test(sessions, of_a_class_that_the_driver_does_not_serve)
+{
+    attach(f, DISK, 1, SESSION_BLOCK);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_STREAM, 0, 2 * STREAM_RING), E_ARGUMENT);
+}
+
+Test(sessions, quota_a_client)
+{
+    for (unsigned i = 0; i < CLIENT_SESSIONS_MAX; i++)
+        cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, 512), OK);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, 512), E_QUOTA);
+}
+
+Test(sessions, ids_are_never_reused)
+{
+    uint64_t last = 0;
+
+    for (int i = 0; i < 100; i++) {
+        struct rsession *s = fixture_open(f, DISK, SESSION_BLOCK, 1);
+        cr_assert_gt(s->id, last);
+        last = s->id;
+        recovery_close(s);
+        cr_assert(recovery_session_releasable(&f->core, s));
+        recovery_free(&f->core, s);
+    }
+    cr_assert_eq(f->core.sessions, 0);
+}
+
+static struct rsession *get(uint32_t gen, uint64_t index, uint64_t held, status_t expected)
+{
+    struct rsession *s;
+
+    cr_assert_eq(recovery_session_get(&f->core, TAG_MAKE(DISK, gen), index, held, &s), expected);
+    return s;
+}
+
+Test(sessions, table_as_the_driver_sees_it)
+{
+    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1), *b = fixture_open(f, DISK, SESSION_BLOCK, 1);
+
+    get(1, 0, 0, E_STATE);
+    attach(f, DISK, 1, SESSION_BLOCK);
+    cr_assert_eq(get(1, 0, 0, OK), a);
+    cr_assert_eq(get(1, 1, 0, OK), b);
+    get(1, 2, 0, E_NOT_FOUND);
+    get(1, ~0ul, 0, E_NOT_FOUND);
+    get(2, 0, 0, E_STATE);
+}
+
+Test(sessions, memory_stays_while_the_driver_may_have_it_mapped)
+{
+    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1);
+
+    attach(f, DISK, 1, SESSION_BLOCK);
+    get(1, 0, 0, OK);
+    recovery_close(a);
+    cr_assert_not(recovery_session_releasable(&f->core, a));
+    cr_assert_null(get(1, 0, a->id, OK), "closed");
+    cr_assert_not(recovery_session_releasable(&f->core, a), "it only learned of it");
+    cr_assert_null(get(1, 0, 0, OK));
+    cr_assert(recovery_session_releasable(&f->core, a), "it let go");
+}
+
+Test(sessions, memory_of_a_dead_driver_may_go)
+{
+    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1);
+
+    attach(f, DISK, 1, SESSION_BLOCK);
+    get(1, 0, 0, OK);
+    recovery_close(a);
+    attach(f, DISK, 2, SESSION_BLOCK);
+    cr_assert(recovery_session_releasable(&f->core, a));
+}
+
+Test(sessions, a_restarted_client_loses_the_old_ones)
+{
+    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1), *out;
+
+    cr_assert_null(recovery_session_stale(&f->core, TAG_MAKE(CLIENT, 1)));
+    cr_assert_eq(recovery_session_stale(&f->core, TAG_MAKE(CLIENT, 2)), a);
+    cr_assert_null(recovery_session_stale(&f->core, TAG_MAKE(SERIAL, 2)));
+    cr_assert_eq(recovery_session_of_client(&f->core, TAG_MAKE(CLIENT, 1), a->id, &out), OK);
+    cr_assert_eq(recovery_session_of_client(&f->core, TAG_MAKE(CLIENT, 2), a->id, &out), E_NOT_FOUND);
+    recovery_close(a);
+    cr_assert_null(recovery_session_stale(&f->core, TAG_MAKE(CLIENT, 2)));
+}
+
+Test(sessions, attach_is_for_newer_incarnations)
+{
+    struct attach_report r;
+
+    attach(f, DISK, 5, SESSION_BLOCK);
+    cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(DISK, 5), SESSION_BLOCK, &r), E_STATE);
+    cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(DISK, 4), SESSION_BLOCK, &r), E_STATE);
+    cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(DISK, 6), 9, &r), E_ARGUMENT);
+    cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(SERVICES, 6), SESSION_BLOCK, &r), E_ARGUMENT);
+    cr_assert_eq(recovery_attached(&f->core, TAG_MAKE(DISK, 5)), OK);
+}

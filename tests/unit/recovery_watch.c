@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Stall detection: verdicts over time (recovery/core_watch.c). Times in milliseconds. */
+#include "tests/unit/recovery_fixture.h"
+
+#define MS 1000000ul
+#define WATCHDOG (8 * MS)
+
+static struct watch w;
+static struct watch_sample now;
+static uint64_t clock_ms;
+
+static void setup(void)
+{
+    watch_reset(&w);
+    now = (struct watch_sample){.rounds = 1};
+    clock_ms = 1000;
+}
+TestSuite(watch, .init = setup);
+
+static enum watch_verdict look(void)
+{
+    clock_ms += 2;
+    return watch_step(&w, &now, clock_ms * MS, WATCHDOG);
+}
+
+/* Looks until a verdict that is not FINE; returns the milliseconds it took. */
+static uint64_t until(enum watch_verdict expected)
+{
+    uint64_t from = clock_ms;
+
+    for (int i = 0; i < 10000; i++) {
+        enum watch_verdict verdict = look();
+        if (verdict == WATCH_FINE) continue;
+        cr_assert_eq(verdict, expected);
+        return clock_ms - from;
+    }
+    cr_assert_fail("no verdict");
+    return 0;
+}
+
+Test(watch, idle_is_fine)
+{
+    for (int i = 0; i < 10000; i++) cr_assert_eq(look(), WATCH_FINE);
+}
+
+Test(watch, progress_is_fine)
+{
+    now.pending = 3;
+    for (int i = 0; i < 10000; i++) {
+        now.progress++;
+        cr_assert_eq(look(), WATCH_FINE);
+    }
+}
+
+Test(watch, hung_driver_is_stalled_within_its_time)
+{
+    now.pending = 1;
+    uint64_t took = until(WATCH_ASK) + until(WATCH_STALLED);
+    cr_assert_leq(took, 10);
+}
+
+Test(watch, stalled_is_said_once_an_incarnation)
+{
+    now.pending = 1;
+    until(WATCH_ASK);
+    until(WATCH_STALLED);
+    for (int i = 0; i < 10000; i++) cr_assert_eq(look(), WATCH_FINE);
+    watch_reset(&w);
+    until(WATCH_ASK);
+    until(WATCH_STALLED);
+}
+
+Test(watch, answering_driver_with_a_slow_device_lives)
+{
+    now.pending = 1;
+    for (int i = 0; i < 100; i++) {
+        until(WATCH_ASK);
+        now.rounds++;
+        cr_assert_eq(look(), WATCH_FINE);
+    }
+}
+
+Test(watch, device_limit_ends_patience)
+{
+    now.pending = 1;
+    for (int i = 0; i < 100000; i++) {
+        enum watch_verdict verdict = look();
+        if (verdict == WATCH_ASK) now.rounds++;
+        if (verdict != WATCH_STALLED) continue;
+        cr_assert_geq(clock_ms, 6000);
+        return;
+    }
+    cr_assert_fail("a dead device is waited for for ever");
+}
+
+Test(watch, one_late_look_is_no_verdict)
+{
+    now.pending = 1;
+    until(WATCH_ASK);
+    clock_ms += 500; /* the host stopped the whole machine */
+    cr_assert_eq(look(), WATCH_FINE);
+    now.rounds++;
+    cr_assert_eq(look(), WATCH_FINE);
+}
+
+Test(watch, starting_driver_is_left_to_the_start_timeout)
+{
+    now.pending = 1;
+    now.rounds = 0;
+    for (int i = 0; i < 1000; i++) cr_assert_eq(look(), WATCH_FINE);
+    now.rounds = 1;
+    cr_assert_leq(until(WATCH_ASK) + until(WATCH_STALLED), 10);
+}
+
+Test(watch, driver_that_never_looks_at_its_first_session_is_found)
+{
+    now.rounds = 0;
+    for (int i = 0; i < 10000; i++) cr_assert_eq(look(), WATCH_FINE);
+    now.pending = 1;
+    cr_assert_leq(until(WATCH_STALLED), 6000);
+}
+
+Test(watch, zero_is_not_watched)
+{
+    now.pending = 1;
+    for (int i = 0; i < 10000; i++) {
+        clock_ms += 100;
+        cr_assert_eq(watch_step(&w, &now, clock_ms * MS, 0), WATCH_FINE);
+    }
+}

@@ -1,0 +1,793 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The policy core: every rule of docs/SUPERVISION.md in a few lines each, and random schedules of
+ * events in which the invariants hold after every step. SUPERVISOR_SEED=n repeats a random run. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "abi/trace.h"
+#include "supervisor/core.h"
+
+#define MS       1000000ull
+#define SERVICES 12
+
+static struct { /* one system under test: tests run in processes of their own */
+    struct manifest head;
+    struct manifest_service service[SERVICES + 1];
+} file __attribute__((aligned(8)));
+static struct supervisor_state *state;
+static struct supervisor_action action[3 * (SERVICES + 1) + 2];
+static size_t actions;
+static uint64_t now = 1000 * MS;
+static char repeat[48]; /* how to repeat a random run */
+
+static struct manifest_service *entry(uint32_t i)
+{
+    return &file.head.service[i];
+}
+
+static void manifest_make(uint32_t services)
+{
+    memset(&file, 0, sizeof(file));
+    file.head.magic = MANIFEST_MAGIC;
+    file.head.version = MANIFEST_VERSION;
+    file.head.service_size = sizeof(struct manifest_service);
+    file.head.service_count = (uint16_t)(services + 1);
+    file.head.size =
+        (uint32_t)(sizeof(struct manifest) + (services + 1) * sizeof(struct manifest_service));
+    for (uint32_t i = 0; i <= services; i++) {
+        struct manifest_service *m = entry(i);
+        snprintf(m->name, sizeof(m->name), "s%u", i);
+        snprintf(m->image, sizeof(m->image), "program");
+        m->group = MANIFEST_NONE;
+        m->intensity = 3;
+        m->period_ms = 1000;
+        m->start_timeout_ms = 100;
+        m->priority = i ? 10 : 30;
+        m->quota_pages = 100;
+    }
+}
+
+static void depends(uint32_t i, uint32_t on, enum depend_kind kind)
+{
+    struct manifest_service *m = entry(i);
+    m->depend[m->depend_count++] = (struct manifest_depend){(uint16_t)on, (uint16_t)kind};
+}
+
+static void group_rest_for_one(uint32_t first, uint32_t last)
+{
+    file.head.group_count = 1;
+    strcpy(file.head.group[0].name, "g");
+    file.head.group[0].strategy = STRATEGY_REST_FOR_ONE;
+    for (uint32_t i = first; i <= last; i++) entry(i)->group = 0;
+}
+
+static void step(struct supervisor_event event)
+{
+    actions = supervisor_step(state, &event, now, action, sizeof(action) / sizeof(action[0]));
+    cr_assert(supervisor_invariants(state), "invariants after event %d of service %u%s", event.kind,
+              event.service, repeat);
+}
+
+static void boot(void)
+{
+    uint32_t where;
+    const char *wrong = manifest_check(&file, file.head.size, &where);
+    cr_assert_null(wrong, "service %d: %s", (int)where, wrong ? wrong : "");
+    state = malloc(supervisor_state_size(file.head.service_count));
+    supervisor_init(state, &file.head);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_BOOT});
+}
+
+static uint32_t generation(uint32_t i)
+{
+    return state->service[i].generation;
+}
+static enum service_state state_of(uint32_t i)
+{
+    return state->service[i].state;
+}
+static void ready(uint32_t i)
+{
+    step((struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = generation(i)});
+}
+static void death(uint32_t i, enum cause cause, uint64_t code)
+{
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                   .service = i,
+                                   .generation = generation(i),
+                                   .cause = cause,
+                                   .code = code});
+}
+static void tick(void)
+{
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK});
+}
+static void boot_all(void)
+{
+    boot();
+    for (uint32_t round = 0; round < SERVICES; round++)
+        for (uint32_t i = 1; i < state->count; i++)
+            if (state_of(i) == SERVICE_STATE_STARTING) ready(i);
+    for (uint32_t i = 1; i < state->count; i++) cr_assert_eq(state_of(i), SERVICE_STATE_RUNNING);
+}
+
+/* "K3 M2 S2 " : kill 3, mark 2, start 2; T timer, R report, H halt. */
+static const char *acted(void)
+{
+    static char text[512];
+    size_t n = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < actions; i++) {
+        if (action[i].kind == SUPERVISOR_ACTION_TIMER) continue;
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%c%u ", "SKTMRH"[action[i].kind],
+                              action[i].service);
+    }
+    return text;
+}
+static uint64_t timer(void)
+{
+    for (size_t i = 0; i < actions; i++)
+        if (action[i].kind == SUPERVISOR_ACTION_TIMER) return action[i].ns;
+    return 0;
+}
+
+/* --- Order
+ * ------------------------------------------------------------------------------------------ */
+Test(supervisor_core, boot_starts_what_depends_on_nothing_then_the_rest)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_HOLD_AND_REPLAY);
+    depends(3, 2, DEPEND_RESTART_WITH);
+    boot();
+    cr_assert_str_eq(acted(), "S1 ");
+    ready(1);
+    cr_assert_str_eq(acted(), "S2 ");
+    ready(2);
+    cr_assert_str_eq(acted(), "S3 ");
+    ready(3);
+    cr_assert_str_eq(acted(), "");
+}
+
+Test(supervisor_core, nothing_happens_before_boot)
+{
+    manifest_make(1);
+    state = malloc(supervisor_state_size(2));
+    supervisor_init(state, &file.head);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    cr_assert_eq(actions, 0);
+}
+
+Test(supervisor_core, holding_dependants_go_on)
+{
+    manifest_make(2);
+    depends(2, 1, DEPEND_HOLD_AND_REPLAY);
+    boot_all();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+    cr_assert_eq(action[0].value, MARK_DECIDED);
+    cr_assert_eq(generation(1), 2);
+    cr_assert_eq(state_of(2), SERVICE_STATE_RUNNING);
+}
+
+Test(supervisor_core, holding_dependant_that_dies_waits_for_its_dependency)
+{
+    manifest_make(2);
+    depends(2, 1, DEPEND_HOLD_AND_REPLAY);
+    boot_all();
+    death(1, CAUSE_INJECTED, 0);
+    death(2, CAUSE_INJECTED, 0);
+    cr_assert_str_eq(acted(), "");
+    cr_assert_eq(state_of(2), SERVICE_STATE_WAITING);
+    ready(1);
+    cr_assert_str_eq(acted(), "M2 S2 ");
+}
+
+Test(supervisor_core, restart_with_kills_in_reverse_and_starts_in_order)
+{
+    manifest_make(4);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    depends(3, 2, DEPEND_RESTART_WITH);
+    depends(4, 1, DEPEND_HOLD_AND_REPLAY);
+    boot_all();
+    death(1, CAUSE_PROTECTION, 0);
+    cr_assert_str_eq(acted(), "K3 K2 M1 S1 ");
+    cr_assert_eq(action[0].cause, CAUSE_DEPENDENCY);
+    death(3, CAUSE_DEPENDENCY, 0);
+    death(2, CAUSE_DEPENDENCY, 0);
+    cr_assert_str_eq(acted(), "");
+    ready(1);
+    cr_assert_str_eq(acted(), "M2 S2 ");
+    ready(2);
+    cr_assert_str_eq(acted(), "M3 S3 ");
+    cr_assert_eq(generation(4), 1);
+}
+
+Test(supervisor_core, restarting_with_another_is_not_counted)
+{
+    manifest_make(2);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    entry(2)->intensity = 0;
+    boot_all();
+    for (int n = 0; n < 3; n++) {
+        death(1, CAUSE_INJECTED, 0);
+        death(2, CAUSE_DEPENDENCY, 0);
+        ready(1);
+        ready(2);
+        cr_assert_eq(state_of(2), SERVICE_STATE_RUNNING);
+    }
+}
+
+Test(supervisor_core, rest_for_one_restarts_what_was_started_after)
+{
+    manifest_make(4);
+    group_rest_for_one(1, 3);
+    boot();
+    cr_assert_str_eq(acted(), "S1 S4 ");
+    ready(1);
+    cr_assert_str_eq(acted(), "S2 ");
+    ready(2);
+    ready(3);
+    ready(4);
+    death(2, CAUSE_DIVIDE, 0);
+    cr_assert_str_eq(acted(), "K3 M2 S2 ");
+    death(3, CAUSE_DEPENDENCY, 0);
+    ready(2);
+    cr_assert_str_eq(acted(), "M3 S3 ");
+    cr_assert_eq(generation(1), 1);
+    cr_assert_eq(generation(4), 1);
+}
+
+Test(supervisor_core, one_for_one_restarts_one)
+{
+    manifest_make(3);
+    group_rest_for_one(1, 3);
+    file.head.group[0].strategy = STRATEGY_ONE_FOR_ONE;
+    boot_all();
+    death(1, CAUSE_DIVIDE, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+}
+
+/* --- Restart kinds
+ * ------------------------------------------------------------------------------------ */
+Test(supervisor_core, transient_ends_with_code_0_and_restarts_otherwise)
+{
+    manifest_make(1);
+    entry(1)->restart = RESTART_TRANSIENT;
+    boot_all();
+    death(1, CAUSE_EXIT, 1);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+    ready(1);
+    death(1, CAUSE_EXIT, 0);
+    cr_assert_str_eq(acted(), "R1 ");
+    cr_assert_eq(state_of(1), SERVICE_STATE_DONE);
+}
+
+Test(supervisor_core, permanent_restarts_after_code_0)
+{
+    manifest_make(1);
+    boot_all();
+    death(1, CAUSE_EXIT, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+}
+
+Test(supervisor_core, temporary_never_restarts_and_keeps_nobody_waiting)
+{
+    manifest_make(2);
+    entry(1)->restart = RESTART_TEMPORARY;
+    depends(2, 1, DEPEND_RESTART_WITH);
+    boot_all();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_DONE);
+    death(2, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M2 S2 ");
+}
+
+/* --- Intensity and backoff
+ * ------------------------------------------------------------------------------ */
+Test(supervisor_core, gives_up_at_one_more_than_intensity)
+{
+    manifest_make(1);
+    boot_all();
+    for (int n = 0; n < 3; n++) {
+        death(1, CAUSE_PAGE_FAULT, 0);
+        cr_assert_str_eq(acted(), "M1 S1 ");
+        ready(1);
+        now += 100 * MS;
+    }
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M1 R1 ");
+    cr_assert_eq(action[0].value, MARK_GAVE_UP);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state->service[1].restarts, 3);
+}
+
+static void four_deaths(uint64_t last_after_ns)
+{
+    manifest_make(1);
+    boot_all();
+    uint64_t first = now;
+    for (int n = 0; n < 3; n++) {
+        death(1, CAUSE_PAGE_FAULT, 0);
+        ready(1);
+    }
+    now = first + last_after_ns;
+    death(1, CAUSE_PAGE_FAULT, 0);
+}
+Test(supervisor_core, death_exactly_a_period_old_counts)
+{
+    four_deaths(1000 * MS);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+}
+Test(supervisor_core, death_older_than_a_period_is_forgotten)
+{
+    four_deaths(1000 * MS + 1);
+    cr_assert_eq(state_of(1), SERVICE_STATE_STARTING);
+}
+
+Test(supervisor_core, largest_intensity_fits_its_window)
+{
+    manifest_make(1);
+    entry(1)->intensity = SUPERVISOR_INTENSITY_MAX;
+    boot_all();
+    for (uint32_t n = 0; n < SUPERVISOR_INTENSITY_MAX; n++) {
+        death(1, CAUSE_INJECTED, 0);
+        ready(1);
+    }
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING);
+    death(1, CAUSE_INJECTED, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+}
+
+Test(supervisor_core, backoff_doubles_up_to_its_maximum_and_decays)
+{
+    const uint64_t expected[] = {10, 20, 40, 50};
+    manifest_make(1);
+    entry(1)->intensity = 10;
+    entry(1)->backoff_initial_ms = 10;
+    entry(1)->backoff_max_ms = 50;
+    boot_all();
+    for (int n = 0; n < 4; n++) {
+        death(1, CAUSE_PAGE_FAULT, 0);
+        cr_assert_eq(state_of(1), SERVICE_STATE_BACKOFF);
+        cr_assert_eq(timer(), now + expected[n] * MS);
+        now += expected[n] * MS - 1;
+        tick();
+        cr_assert_str_eq(acted(), "", "not a nanosecond early");
+        now += 1;
+        tick();
+        cr_assert_str_eq(acted(), "M1 S1 ");
+        ready(1);
+    }
+    now += 5000 * MS;
+    tick();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(timer(), now + 10 * MS);
+}
+
+Test(supervisor_core, gave_up_takes_restart_with_along_and_leaves_holders)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    depends(3, 1, DEPEND_HOLD_AND_REPLAY);
+    entry(1)->intensity = 0;
+    boot_all();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "K2 M1 R1 ");
+    death(2, CAUSE_DEPENDENCY, 0);
+    cr_assert_str_eq(acted(), "R2 ");
+    cr_assert_eq(state_of(2), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state_of(3), SERVICE_STATE_RUNNING);
+    death(3, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(3), SERVICE_STATE_WAITING);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    cr_assert_str_eq(acted(), "M1 S1 ");
+    cr_assert_eq(state_of(2), SERVICE_STATE_WAITING);
+    ready(1);
+    cr_assert_str_eq(acted(), "M2 S2 M3 S3 ");
+}
+
+Test(supervisor_core, reset_starts_a_new_window)
+{
+    manifest_make(1);
+    entry(1)->intensity = 1;
+    boot_all();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_STARTING);
+}
+
+Test(supervisor_core, reset_of_a_running_service_does_nothing)
+{
+    manifest_make(1);
+    boot_all();
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    cr_assert_eq(actions, 0);
+}
+
+/* --- Absent devices
+ * ------------------------------------------------------------------------------------- */
+Test(supervisor_core, optional_without_device_is_absent_with_its_optional_dependants)
+{
+    manifest_make(3);
+    entry(1)->flags = entry(2)->flags = SERVICE_OPTIONAL;
+    depends(2, 1, DEPEND_HOLD_AND_REPLAY);
+    depends(3, 1, DEPEND_HOLD_AND_REPLAY);
+    boot();
+    death(1, CAUSE_EXIT, E_NOT_FOUND);
+    cr_assert_str_eq(acted(), "R1 R2 ");
+    cr_assert_eq(state_of(1), SERVICE_STATE_ABSENT);
+    cr_assert_eq(state_of(2), SERVICE_STATE_ABSENT);
+    cr_assert_eq(state_of(3), SERVICE_STATE_WAITING);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    ready(1);
+    cr_assert_str_eq(acted(), "S2 S3 ");
+}
+
+Test(supervisor_core, only_that_exit_while_starting_means_absent)
+{
+    manifest_make(2);
+    entry(1)->flags = SERVICE_OPTIONAL;
+    boot();
+    death(1, CAUSE_EXIT, 1);
+    cr_assert_eq(state_of(1), SERVICE_STATE_STARTING);
+    ready(1);
+    death(1, CAUSE_EXIT, E_NOT_FOUND);
+    cr_assert_eq(state_of(1), SERVICE_STATE_STARTING);
+    death(2, CAUSE_EXIT, E_NOT_FOUND);
+    cr_assert_eq(state_of(2), SERVICE_STATE_STARTING);
+}
+
+/* --- Kills
+ * ------------------------------------------------------------------------------------------------
+ */
+Test(supervisor_core, start_timeout_kills_and_counts)
+{
+    manifest_make(1);
+    entry(1)->intensity = 0;
+    boot();
+    cr_assert_eq(timer(), now + 100 * MS);
+    now += 100 * MS;
+    tick();
+    cr_assert_str_eq(acted(), "K1 ");
+    cr_assert_eq(action[0].cause, CAUSE_START_TIMEOUT);
+    ready(1);
+    cr_assert_eq(state_of(1), SERVICE_STATE_FAILING, "READY after the kill is too late");
+    death(1, CAUSE_START_TIMEOUT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+}
+
+Test(supervisor_core, complaint_kills_once_with_its_cause)
+{
+    struct supervisor_event complaint = {
+        .kind = SUPERVISOR_EVENT_COMPLAINT, .service = 1, .generation = 1, .cause = CAUSE_STALLED};
+    manifest_make(1);
+    boot_all();
+    step(complaint);
+    cr_assert_str_eq(acted(), "K1 ");
+    cr_assert_eq(action[0].cause, CAUSE_STALLED);
+    step(complaint);
+    cr_assert_str_eq(acted(), "");
+    death(1, CAUSE_STALLED, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+}
+
+Test(supervisor_core, operator_kill_restarts_by_policy)
+{
+    manifest_make(1);
+    boot_all();
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_KILL, .service = 1});
+    cr_assert_str_eq(acted(), "K1 ");
+    death(1, CAUSE_KILLED, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+}
+
+Test(supervisor_core, stale_events_change_nothing)
+{
+    manifest_make(1);
+    boot_all();
+    death(1, CAUSE_INJECTED, 0);
+    size_t size = supervisor_state_size(state->count);
+    void *before = malloc(size);
+    memcpy(before, state, size);
+    for (int kind = SUPERVISOR_EVENT_READY; kind <= SUPERVISOR_EVENT_COMPLAINT; kind++) {
+        step((struct supervisor_event){
+            .kind = (enum supervisor_event_kind)kind, .service = 1, .generation = 1});
+        cr_assert_eq(actions, 0);
+        step((struct supervisor_event){
+            .kind = (enum supervisor_event_kind)kind, .service = 7, .generation = 1});
+        step((struct supervisor_event){
+            .kind = (enum supervisor_event_kind)kind, .service = 0, .generation = 1});
+        cr_assert_eq(actions, 0);
+    }
+    cr_assert_eq(memcmp(before, state, size), 0);
+    free(before);
+}
+
+Test(supervisor_core, generations_run_out_before_a_tag_wraps)
+{
+    manifest_make(1);
+    boot_all();
+    state->service[1].generation = SUPERVISOR_GENERATION_MAX;
+    death(1, CAUSE_INJECTED, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+}
+
+Test(supervisor_core, stop_ends_all_in_reverse_then_halts)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_HOLD_AND_REPLAY);
+    boot_all();
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_STOP, .code = 1});
+    cr_assert_str_eq(acted(), "K3 K2 K1 ");
+    cr_assert_eq(action[0].cause, CAUSE_SHUTDOWN);
+    death(3, CAUSE_SHUTDOWN, 0);
+    death(2, CAUSE_SHUTDOWN, 0);
+    cr_assert_str_eq(acted(), "");
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "H0 ");
+    cr_assert_eq(action[0].ns, 1);
+}
+
+/* --- Any schedule
+ * ------------------------------------------------------------------------------------------ */
+static uint64_t seed;
+static uint32_t below(uint32_t n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 32) % n;
+}
+
+static void manifest_random(void)
+{
+    manifest_make(1 + below(SERVICES));
+    if (below(2)) {
+        group_rest_for_one(1, 1);
+        for (uint32_t i = 1; i < file.head.service_count; i++)
+            if (below(3) == 0) entry(i)->group = 0;
+        file.head.group[0].strategy = (uint16_t)below(2);
+    }
+    for (uint32_t i = 1; i < file.head.service_count; i++) {
+        struct manifest_service *m = entry(i);
+        m->restart = (uint16_t)(below(4) ? RESTART_PERMANENT : below(3));
+        m->intensity = below(6);
+        m->period_ms = 1 + below(200);
+        m->backoff_initial_ms = below(2) ? 0 : 1 + below(20);
+        m->backoff_max_ms = m->backoff_initial_ms * (1 + below(8));
+        m->flags = below(3) ? 0 : SERVICE_OPTIONAL;
+        for (uint32_t d = 1; d < i && m->depend_count < MANIFEST_DEPENDS; d++)
+            if (below(3) == 0) depends(i, d, (enum depend_kind)below(2));
+    }
+}
+
+/* What really exists, kept beside the core by believing its actions alone. */
+static bool alive[SERVICES + 1], condemned[SERVICES + 1], halted;
+static enum cause fate[SERVICES + 1];
+
+static void world_apply(void)
+{
+    for (size_t n = 0; n < actions; n++) {
+        uint32_t i = action[n].service;
+        if (action[n].kind == SUPERVISOR_ACTION_START) {
+            cr_assert(!alive[i], "started twice: %u%s", i, repeat);
+            cr_assert_eq(action[n].generation, generation(i));
+            alive[i] = true;
+            condemned[i] = false;
+        }
+        if (action[n].kind == SUPERVISOR_ACTION_KILL) {
+            cr_assert(alive[i] && !condemned[i], "killed twice, or dead: %u%s", i, repeat);
+            condemned[i] = true;
+            fate[i] = action[n].cause;
+        }
+        if (action[n].kind == SUPERVISOR_ACTION_HALT) halted = true;
+    }
+    for (uint32_t i = 1; i < state->count; i++)
+        cr_assert_eq(alive[i], supervisor_state_live(state_of(i)),
+                     "service %u: core and world differ%s", i, repeat);
+    if (halted)
+        for (uint32_t i = 1; i < state->count; i++) cr_assert(!alive[i]);
+}
+
+static struct supervisor_event world_event(bool may_stop)
+{
+    const enum cause cause[] = {CAUSE_PAGE_FAULT, CAUSE_EXIT, CAUSE_INJECTED, CAUSE_SPAWN};
+    const uint64_t code[] = {0, 1, E_NOT_FOUND};
+    struct supervisor_event e = {.service = 1 + below(state->count - 1u)};
+    e.generation = generation(e.service) - (below(8) == 0 && generation(e.service));
+    switch (below(may_stop ? 10 : 9)) {
+    case 0:
+    case 1:
+    case 2:
+        e.kind = SUPERVISOR_EVENT_READY;
+        break;
+    case 3:
+    case 4:
+        e.kind = SUPERVISOR_EVENT_DEATH;
+        e.cause = condemned[e.service] ? fate[e.service] : cause[below(4)];
+        e.code = code[below(3)];
+        if (e.generation == generation(e.service)) alive[e.service] = condemned[e.service] = false;
+        break;
+    case 5:
+        e.kind = SUPERVISOR_EVENT_COMPLAINT;
+        e.cause = CAUSE_STALLED;
+        break;
+    case 6:
+        e.kind = SUPERVISOR_EVENT_KILL;
+        break;
+    case 7:
+        e.kind = SUPERVISOR_EVENT_RESET;
+        break;
+    case 8:
+        e.kind = SUPERVISOR_EVENT_TICK;
+        break;
+    default:
+        e.kind = SUPERVISOR_EVENT_STOP;
+        break;
+    }
+    return e;
+}
+
+/* If nothing fails any more, everything that is not down for a reason comes up. */
+static void world_calms_down(void)
+{
+    for (uint32_t round = 0; round < 4 * SERVICES; round++) {
+        for (uint32_t i = 1; i < state->count; i++) {
+            if (condemned[i]) {
+                alive[i] = condemned[i] = false;
+                death(i, fate[i], 0);
+                world_apply();
+            } else if (state_of(i) == SERVICE_STATE_STARTING) {
+                ready(i);
+                world_apply();
+            }
+        }
+        bool starting = false;
+        for (uint32_t i = 1; i < state->count; i++)
+            starting |= state_of(i) == SERVICE_STATE_STARTING;
+        if (starting) continue; /* says READY in the next round, before its time is out */
+        if (state->timer_ns != SUPERVISOR_NEVER && state->timer_ns > now) now = state->timer_ns;
+        tick();
+        world_apply();
+    }
+    for (uint32_t i = 1; i < state->count; i++) {
+        enum service_state s = state_of(i);
+        bool settled = s == SERVICE_STATE_RUNNING || s == SERVICE_STATE_GAVE_UP ||
+                       s == SERVICE_STATE_ABSENT || s == SERVICE_STATE_DONE ||
+                       s == SERVICE_STATE_WAITING;
+        cr_assert(settled, "service %u is still in state %d%s", i, s, repeat);
+    }
+}
+
+static void world_run(uint64_t run_seed)
+{
+    snprintf(repeat, sizeof(repeat), "; repeat with SUPERVISOR_SEED=%lu", run_seed);
+    seed = run_seed * 0x9e3779b97f4a7c15u + 1;
+    memset(alive, 0, sizeof(alive));
+    memset(condemned, 0, sizeof(condemned));
+    halted = false;
+    manifest_random();
+    bool may_stop = below(4) == 0;
+    boot();
+    world_apply();
+    for (int n = 0; n < 400; n++) {
+        now += below(10) * MS;
+        step(world_event(may_stop && n > 300));
+        world_apply();
+    }
+    if (state->phase == PHASE_RUN) world_calms_down();
+    free(state);
+}
+
+Test(supervisor_core, invariants_hold_in_any_schedule, .timeout = 120)
+{
+    const char *given = getenv("SUPERVISOR_SEED");
+    if (given) {
+        world_run(strtoull(given, NULL, 0));
+        return;
+    }
+    for (uint64_t n = 1; n <= 3000; n++) world_run(n);
+}
+
+Test(supervisor_core, same_schedule_same_actions)
+{
+    uint64_t sum[2] = {0, 0};
+    for (int run = 0; run < 2; run++) {
+        seed = 42;
+        now = 1000 * MS;
+        memset(alive, 0, sizeof(alive));
+        memset(condemned, 0, sizeof(condemned));
+        manifest_random();
+        boot();
+        world_apply();
+        for (int n = 0; n < 1000; n++) {
+            now += below(10) * MS;
+            step(world_event(false));
+            for (size_t a = 0; a < actions; a++)
+                sum[run] = sum[run] * 31 + action[a].kind * 7 + action[a].service * 3 +
+                           action[a].generation;
+            world_apply();
+        }
+        free(state);
+    }
+    cr_assert_eq(sum[0], sum[1]);
+}
+
+/* --- The compiled manifest
+ * ------------------------------------------------------------------------------ */
+static void refused(const char *what)
+{
+    uint32_t where;
+    const char *wrong = manifest_check(&file, file.head.size, &where);
+    cr_assert_not_null(wrong, "accepted: %s", what);
+}
+#define REFUSED(change)   \
+    do {                  \
+        manifest_make(2); \
+        change;           \
+        refused(#change); \
+    } while (0)
+
+Test(supervisor_manifest, accepts_a_good_one_and_refuses_each_bad_field)
+{
+    uint32_t where;
+    manifest_make(2);
+    cr_assert_null(manifest_check(&file, file.head.size, &where));
+    REFUSED(file.head.magic++);
+    REFUSED(file.head.version++);
+    REFUSED(file.head.service_size++);
+    REFUSED(file.head.service_count++);
+    REFUSED(file.head.service_count = 0);
+    REFUSED(file.head.group_count = 17);
+    REFUSED(file.head.size--);
+    REFUSED(file.head.group_count = 1);
+    REFUSED(group_rest_for_one(1, 2); file.head.group[0].strategy = 2);
+    REFUSED(memset(entry(1)->name, 'x', sizeof(entry(1)->name)));
+    REFUSED(entry(1)->name[0] = 0);
+    REFUSED(strcpy(entry(2)->name, entry(1)->name));
+    REFUSED(entry(1)->image[0] = 0);
+    REFUSED(memset(entry(1)->args, 'x', sizeof(entry(1)->args)));
+    REFUSED(entry(1)->restart = 3);
+    REFUSED(entry(1)->group = 0);
+    REFUSED(entry(1)->intensity = SUPERVISOR_INTENSITY_MAX + 1);
+    REFUSED(entry(1)->period_ms = 0);
+    REFUSED(entry(1)->backoff_initial_ms = 1);
+    REFUSED(entry(1)->start_timeout_ms = 0);
+    REFUSED(entry(1)->priority = 30);
+    REFUSED(entry(1)->priority = 0);
+    REFUSED(entry(1)->budget_us = 1);
+    REFUSED(entry(1)->quota_pages = 0);
+    REFUSED(entry(1)->depend_count = MANIFEST_DEPENDS + 1);
+    REFUSED(entry(1)->call_count = MANIFEST_DEPENDS + 1);
+    REFUSED(entry(1)->session_count = MANIFEST_DEPENDS + 1);
+    REFUSED(entry(1)->port_count = MANIFEST_PORTS + 1);
+    REFUSED(entry(1)->irq_count = MANIFEST_IRQS + 1);
+    REFUSED(entry(1)->pci_count = MANIFEST_PCI + 1);
+    REFUSED(depends(1, 1, DEPEND_RESTART_WITH));
+    REFUSED(depends(1, 2, DEPEND_RESTART_WITH));
+    REFUSED(depends(1, 0, DEPEND_RESTART_WITH));
+    REFUSED(depends(2, 1, (enum depend_kind)2));
+    REFUSED(entry(1)->call_count = 1; entry(1)->call[0] = 2);
+    REFUSED(entry(1)->call_count = 1; entry(1)->call[0] = 9);
+    REFUSED(entry(1)->session_count = 1; entry(1)->session[0] = 3);
+    REFUSED(entry(1)->port_count = 1);
+    REFUSED(entry(1)->port_count = 1; entry(1)->port[0] = ((struct manifest_ports){0xffff, 2}));
+}
+
+Test(supervisor_manifest, refuses_every_truncation)
+{
+    uint32_t where;
+    manifest_make(2);
+    uint32_t whole = file.head.size;
+    for (uint32_t bytes = 0; bytes < whole; bytes++) {
+        void *copy = malloc(bytes + 8);
+        memcpy(copy, &file, bytes);
+        cr_assert_not_null(manifest_check(copy, bytes, &where));
+        free(copy);
+    }
+}

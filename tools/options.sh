@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# Refuses bad values of make's variables (found in the environment) with what is allowed; exit 2.
+# DRIVER and FAULT are checked by the harness, which owns their lists. --help prints the variables.
+set -eu
+
+if [ "${1:-}" = --help ]; then
+    cat <<'TEXT'
+  SMP=1           CPUs of the machine, 1 to 16
+  MEM=256M        its memory, 128M or more; a number with M or G
+  ACCEL=tcg       tcg, kvm, or auto (kvm only if a probe guest really starts)
+  SEED=n          decides every fault of a run; printed, so that a run can be repeated
+  KILLS=n         faults to inject, 1 to 1000000
+  DRIVER=name     strike only this service (make chaos DRIVER=? lists them)
+  FAULT=kind      only this kind of fault (make chaos FAULT=? lists them)
+  DISK=file       also attach this raw or qcow2 image; it is never written
+  QEMU_EXTRA=...  further arguments of QEMU
+  V=1             print commands
+  BUILD=build     where everything is built        JOBS=n  compile n files at once
+  NOREPLAY=1      without recovery's replay, in build/noreplay: shows that chaos can fail
+TEXT
+    exit 0
+fi
+
+refuse() {
+    echo "coppice: $1. Allowed: $2" >&2
+    exit 2
+}
+number() { # name, value, lowest, highest
+    case $2 in '' | *[!0-9]* | ???????????*) refuse "$1=$2 is not a number in range" "$3 to $4" ;; esac
+    if [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ]; then refuse "$1=$2 is out of range" "$3 to $4"; fi
+}
+
+number SMP "$SMP" 1 16
+number JOBS "$JOBS" 1 1024
+[ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
+[ -z "$KILLS" ] || number KILLS "$KILLS" 1 1000000
+case $MEM in
+*[MG]) number "MEM" "${MEM%[MG]}" 1 1048576 ;;
+*) refuse "MEM=$MEM" "a number with M or G, such as 256M" ;;
+esac
+case $MEM in *M) [ "${MEM%M}" -ge 128 ] || refuse "MEM=$MEM is too small" "128M or more" ;; esac
+case $ACCEL in tcg | kvm | auto) ;; *) refuse "ACCEL=$ACCEL" "tcg kvm auto" ;; esac
+case $V in 0 | 1) ;; *) refuse "V=$V" "0 1" ;; esac
+case $NOREPLAY in 0 | 1) ;; *) refuse "NOREPLAY=$NOREPLAY" "0 1" ;; esac
+case $BUILD in build | build/*) ;; *) refuse "BUILD=$BUILD" "build, or a folder below build/" ;; esac
+case $BUILD in *..* | *[!A-Za-z0-9_./-]*) refuse "BUILD=$BUILD" "letters, digits, - _ . /, and no .." ;; esac
+if [ -n "$DISK" ] && { [ ! -f "$DISK" ] || [ ! -r "$DISK" ]; } && [ ! -b "$DISK" ]; then
+    refuse "DISK=$DISK cannot be read" "a raw or qcow2 image file"
+fi

@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The one place that knows QEMU's command line: `make run`, `make debug`, the fault-injection harness
+and the system tests all start machines here.
+
+Owns: a run folder (overlays of the boot disk and of the firmware's variables, so that no build output
+is ever written) and the QEMU process it started. Channels are socket pairs made before QEMU starts:
+nothing to connect to, no path-length limit, nothing left behind. If QEMU dies, reads return EOF.
+
+    machine = Machine(image="build/image/chaos", run="build/chaos/x", disk="build/chaos/x/data.img")
+    guest = start(machine)
+    guest.log / guest.console / guest.channel   connected sockets: kernel log, COM1, COM2
+    guest.qmp("query-status")                   the reply's "return"; events pile up in guest.events
+    guest.stop()
+"""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import tty
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QEMU = "qemu-system-x86_64"
+OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+LOADER_LINE = b"Coppice loader"
+DATA_DISK_BYTES = 64 << 20
+PROBE_SECONDS = 20  # OVMF reaches the loader in 3.5 to 5 s even without hardware help
+
+
+class EnvironmentProblem(Exception):
+    """The machine we run on lacks something; callers exit with 3."""
+
+
+@dataclasses.dataclass
+class Machine:
+    image: pathlib.Path                # folder with boot.img, e.g. build/image/chaos
+    run: pathlib.Path                  # folder for this run's overlays and logs; made if absent
+    disk: pathlib.Path | None = None   # data disk (service virtio_blk), written in place; raw or *.qcow2
+    user_disk: pathlib.Path | None = None  # the user's image (service virtio_disk): only an overlay is written
+    smp: int = 1
+    mem: str = "256M"
+    accel: str = "tcg"                 # auto, tcg or kvm
+    icount: str | None = None          # e.g. "shift=0" (TCG only)
+    extra: list = dataclasses.field(default_factory=list)  # QEMU_EXTRA, already split
+    console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
+    gdb: str | None = None             # e.g. "tcp:localhost:1234"; the machine then waits for gdb
+    reboot: bool = False               # a guest reset restarts the machine instead of ending QEMU
+    verbose: bool = dataclasses.field(default_factory=lambda: os.environ.get("V") == "1")
+
+    def __post_init__(self):
+        self.image = pathlib.Path(self.image)
+        self.run = pathlib.Path(self.run)
+        if isinstance(self.extra, str):
+            self.extra = shlex.split(self.extra)
+
+
+def qemu_version():
+    out = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    return re.search(r"version (\S+)", out).group(1)
+
+
+def disk_format(path):
+    """raw, qcow2, ... as qemu-img sees it; force_share: somebody may have it open."""
+    out = subprocess.run(["qemu-img", "info", "-U", "--output=json", str(path)],
+                         capture_output=True, text=True)
+    if out.returncode != 0:
+        raise EnvironmentProblem(f"{path}: not a readable disk image: {out.stderr.strip()}")
+    return json.loads(out.stdout)["format"]
+
+
+def overlay(base, path):
+    """A new qcow2 at path that shows base and takes all writes; base itself is never written."""
+    base = pathlib.Path(base).resolve()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk_format(base),
+                    "-b", str(base), str(path)], check=True, stdout=subprocess.DEVNULL)
+    return pathlib.Path(path)
+
+
+def data_disk(path, size=DATA_DISK_BYTES):
+    """A raw disk of zeros at path, unless one is there."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as f:
+            f.truncate(size)
+    return path
+
+
+def quote(path):
+    """A file name as a value in a comma-separated QEMU option."""
+    return str(path).replace(",", ",,")
+
+
+def prepare(m):
+    """Makes the run folder with fresh overlays of everything that QEMU may write."""
+    if not (m.image / "boot.img").exists():
+        raise EnvironmentProblem(f"{m.image}/boot.img is missing: run `make image`")
+    for needed in (OVMF_CODE, OVMF_VARS):
+        if not os.path.exists(needed):
+            raise EnvironmentProblem(f"{needed} is missing: run `make deps`")
+    m.run.mkdir(parents=True, exist_ok=True)
+    overlay(m.image / "boot.img", m.run / "boot.qcow2")
+    overlay(OVMF_VARS, m.run / "vars.qcow2")
+    if m.user_disk:
+        overlay(m.user_disk, m.run / "disk.qcow2")
+
+
+def command(m, fds=None):
+    """The command line. fds: {"console": fd, "channel": fd, "log": fd, "qmp": fd} of connected sockets;
+    what is absent goes nowhere (the log always goes to run/kernel.log)."""
+    fds = fds or {}
+    line = [QEMU, "-nodefaults", "-no-user-config", "-machine", "q35", "-cpu", "max",
+            "-accel", m.accel, "-smp", str(m.smp), "-m", m.mem, "-display", "none", "-boot", "menu=off"]
+    if m.icount:
+        line += ["-icount", m.icount]
+    if not m.reboot:
+        line += ["-no-reboot"]
+    line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
+             "-drive", f"if=pflash,unit=1,format=qcow2,file={quote(m.run / 'vars.qcow2')}",
+             "-drive", f"if=none,id=boot,format=qcow2,file={quote(m.run / 'boot.qcow2')}",
+             "-device", "ide-hd,drive=boot,bus=ide.0,bootindex=0"]
+    if m.disk:
+        kind = "qcow2" if str(m.disk).endswith(".qcow2") else "raw"
+        line += ["-drive", f"if=none,id=data,format={kind},cache=writeback,file={quote(m.disk)}",
+                 "-device", "virtio-blk-pci,drive=data,disable-legacy=on,serial=coppice-data"]
+    if m.user_disk:
+        line += ["-drive", f"if=none,id=user,format=qcow2,cache=writeback,file={quote(m.run / 'disk.qcow2')}",
+                 "-device", "virtio-blk-pci,drive=user,disable-legacy=on,serial=coppice-user"]
+    for name in ("console", "channel"):  # the first -serial is COM1, the second COM2
+        if name == "console" and m.console == "stdio":
+            line += ["-serial", "mon:stdio"]
+        elif name in fds:
+            line += ["-chardev", f"socket,id={name},fd={fds[name]}", "-serial", f"chardev:{name}"]
+        else:
+            line += ["-serial", "null"]
+    log = f"logfile={quote(m.run / 'kernel.log')},logappend=off"
+    sink = f"socket,id=log,fd={fds['log']},{log}" if "log" in fds else f"null,id=log,{log}"
+    line += ["-chardev", sink, "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
+    if "qmp" in fds:
+        line += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
+    if m.gdb:
+        line += ["-gdb", m.gdb, "-S"]
+    return line + list(m.extra)
+
+
+class Guest:
+    """A running machine. log, console, channel: sockets (None if not asked for)."""
+
+    def __init__(self, machine, process, sockets, line):
+        self.machine, self.process, self.line = machine, process, line
+        self.log, self.console, self.channel = (sockets.get(n) for n in ("log", "console", "channel"))
+        self._qmp = sockets["qmp"]
+        self._lines = self._qmp.makefile("r", encoding="utf-8")
+        self.events = []
+        self._message()  # the greeting
+        self.qmp("qmp_capabilities")
+
+    def _message(self):
+        line = self._lines.readline()
+        if not line:
+            error = (self.machine.run / "qemu.err").read_text(errors="replace").strip()
+            raise EnvironmentProblem(f"QEMU ended: {error or 'no message'}")
+        return json.loads(line)
+
+    def qmp(self, execute, **arguments):
+        self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        while True:
+            message = self._message()
+            if "return" in message:
+                return message["return"]
+            if "error" in message:
+                raise RuntimeError(f"QMP {execute}: {message['error']['desc']}")
+            self.events.append(message)
+
+    def hmp(self, text):
+        """A command of QEMU's human monitor (savevm, loadvm, pmemsave, ...); returns what it printed."""
+        return self.qmp("human-monitor-command", **{"command-line": text})
+
+    def wait(self, timeout=None):
+        """Waits for QEMU to end by itself (guest power-off); returns its exit code."""
+        return self.process.wait(timeout)
+
+    def stop(self):
+        """Ends QEMU, flushing its disks, and closes the channels. May be called twice."""
+        if self.process.poll() is None:
+            self.process.terminate()  # QEMU takes SIGTERM as `quit`: disks are flushed and closed
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for s in (self.log, self.console, self.channel, self._qmp):
+            if s:
+                s.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def start(m, resolve=True):
+    """Starts the machine; returns a Guest. Raises EnvironmentProblem if QEMU does not come up."""
+    if resolve:
+        m.accel = resolve_accel(m.accel, m.image)
+    prepare(m)
+    names = ["log", "qmp", "channel"] + (["console"] if m.console == "socket" else [])
+    ours, theirs = {}, {}
+    for name in names:
+        ours[name], theirs[name] = socket.socketpair()
+    line = command(m, {name: s.fileno() for name, s in theirs.items()})
+    if m.verbose:
+        print(shlex.join(line), file=sys.stderr, flush=True)
+    with open(m.run / "qemu.err", "wb") as errors:
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                                   pass_fds=[s.fileno() for s in theirs.values()],
+                                   start_new_session=True)  # our Ctrl-C is ours to handle
+    for s in theirs.values():
+        s.close()
+    try:
+        return Guest(m, process, ours, line)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+_probed = {}
+
+
+def resolve_accel(name, image):
+    """auto -> kvm or tcg. That /dev/kvm opens proves nothing: firmware may hang or abort under it. So a
+    probe machine must reach the loader's line within a time limit."""
+    if name not in ("auto", "tcg", "kvm"):
+        raise EnvironmentProblem(f"ACCEL={name}: allowed are auto, tcg, kvm")
+    if name == "tcg":
+        return "tcg"
+    if name not in _probed:
+        works, why = _probe_kvm(pathlib.Path(image))
+        if name == "kvm" and not works:
+            raise EnvironmentProblem(f"ACCEL=kvm does not work here: {why}")
+        _probed[name] = "kvm" if works else "tcg"
+        print(f"accelerator: {_probed[name]} ({why})", file=sys.stderr, flush=True)
+    return _probed[name]
+
+
+def _probe_kvm(image):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False, "/dev/kvm cannot be opened"
+    with tempfile.TemporaryDirectory(prefix="coppice-probe-") as folder:
+        try:
+            guest = start(Machine(image, folder, accel="kvm"), resolve=False)
+        except EnvironmentProblem as problem:
+            return False, str(problem).splitlines()[0]
+        with guest:
+            seen, deadline = b"", time.monotonic() + PROBE_SECONDS
+            while LOADER_LINE not in seen:
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([guest.console], [], [], left)[0]:
+                    return False, f"the probe guest did not start within {PROBE_SECONDS} s under KVM"
+                data = guest.console.recv(4096)
+                if not data:
+                    return False, "the probe guest's QEMU ended under KVM"
+                seen += data
+            return True, "the probe guest started under KVM"
+
+
+# --- command line -------------------------------------------------------------------------------------
+
+def machine_of(args, run):
+    disk = data_disk(args.data or pathlib.Path(args.run) / "data.img")
+    return Machine(image=args.image, run=run, disk=disk, user_disk=args.disk or None, smp=args.smp,
+                   mem=args.mem, accel=resolve_accel(args.accel, args.image), extra=args.qemu_extra,
+                   console="stdio", reboot=True, verbose=args.verbose)
+
+
+def cmd_run(args):
+    m = machine_of(args, pathlib.Path(args.run))
+    prepare(m)
+    line = command(m)
+    if m.verbose:
+        print(shlex.join(line), flush=True)
+    print(f"Coppice in QEMU ({m.accel}, {m.smp} CPU, {m.mem}). Leave with Ctrl-A X. "
+          f"Kernel log: {m.run}/kernel.log", flush=True)
+    os.execvp(QEMU, line)
+
+
+def cmd_debug(args):
+    """QEMU stopped at reset behind gdb's port; gdb in this terminal; the console on a socket."""
+    m = machine_of(args, pathlib.Path(args.run))
+    m.console, m.gdb = "null", f"tcp:127.0.0.1:{args.port}"
+    prepare(m)
+    address = m.run / "console.sock"
+    address.unlink(missing_ok=True)
+    line = command(m)
+    at = line.index("-serial")
+    line[at:at + 2] = ["-chardev", f"socket,id=console,path={quote(os.path.relpath(address))},server=on,wait=off",
+                       "-serial", "chardev:console"]
+    if m.verbose:
+        print(shlex.join(line), flush=True)
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        _wait_for_port(process, args.port)
+        print(f"console: /usr/bin/python3 tools/qemu.py attach {os.path.relpath(address)}", flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is gdb's
+        os.environ["COPPICE_BUILD"] = str(args.build)
+        gdb = ["gdb", "-q", "-ex", f"set $port = {args.port}", "-x", str(ROOT / "tools/coppice.gdb"),
+               "-ex", f"target remote 127.0.0.1:{args.port}"]
+        return subprocess.run(gdb + args.gdb_arg).returncode
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for_port(process, port):
+    while process.poll() is None:
+        # Reads the kernel's table instead of connecting: QEMU would take a connection for gdb.
+        listening = any(row.split()[3] == "0A" and row.split()[1].endswith(f":{port:04X}")
+                        for row in open("/proc/net/tcp").readlines()[1:])
+        if listening:
+            return
+        time.sleep(0.02)
+    raise EnvironmentProblem(f"QEMU ended with code {process.returncode}")
+
+
+def cmd_attach(args):
+    """Connects this terminal to a machine's console; Ctrl-] leaves."""
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(args.socket)
+    old = termios.tcgetattr(0)
+    print("attached; leave with Ctrl-]", flush=True)
+    tty.setraw(0)
+    try:
+        while True:
+            ready = select.select([0, s], [], [])[0]
+            if 0 in ready:
+                data = os.read(0, 1024)
+                if not data or b"\x1d" in data:
+                    return 0
+                s.sendall(data)
+            if s in ready:
+                data = s.recv(4096)
+                if not data:
+                    return 0
+                os.write(1, data)
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, old)
+        print()
+
+
+def cmd_probe(args):
+    print(resolve_accel(args.accel, args.image))
+
+
+def parser():
+    p = argparse.ArgumentParser(prog="qemu.py", description=__doc__.splitlines()[0])
+    sub = p.add_subparsers(dest="action", required=True)
+    for name in ("run", "debug"):
+        s = sub.add_parser(name)
+        s.add_argument("--image", required=True)
+        s.add_argument("--run", required=True, help="folder of this run")
+        s.add_argument("--data", help="data disk; default: data.img in the run folder")
+        s.add_argument("--disk", help="an image of your own, attached behind an overlay")
+        s.add_argument("--smp", type=int, default=1)
+        s.add_argument("--mem", default="256M")
+        s.add_argument("--accel", default="tcg")
+        s.add_argument("--qemu-extra", default="")
+        s.add_argument("--verbose", action="store_true")
+        s.set_defaults(function=cmd_run if name == "run" else cmd_debug)
+        if name == "debug":
+            s.add_argument("--port", type=int, default=1234)
+            s.add_argument("--build", default="build")
+            s.add_argument("gdb_arg", nargs="*", default=[])
+    s = sub.add_parser("attach")
+    s.add_argument("socket")
+    s.set_defaults(function=cmd_attach)
+    s = sub.add_parser("probe")
+    s.add_argument("--accel", default="auto")
+    s.add_argument("--image", required=True)
+    s.set_defaults(function=cmd_probe)
+    return p
+
+
+def main():
+    args = parser().parse_args()
+    if not shutil.which(QEMU):
+        raise EnvironmentProblem(f"{QEMU} is missing: run `make deps`")
+    return args.function(args)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EnvironmentProblem as problem:
+        print(f"qemu.py: {problem}", file=sys.stderr)
+        sys.exit(3)

@@ -25,12 +25,11 @@ KILLS_MAX = 1_000_000
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        if "unrecognized arguments" in message:
-            known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
-            if known:
-                message += f". Allowed: {', '.join(sorted(known))}"
-        self.print_usage(sys.stderr)
         self.exit(USAGE, f"fi: {message}\n")
+
+    def refuse(self, words):
+        known = sorted(o for a in self._actions for o in a.option_strings if o.startswith("--"))
+        self.error(f"unknown: {' '.join(words)}. Allowed: {', '.join(known)}")
 
 
 def whole(low, high):
@@ -64,7 +63,9 @@ def add_machine_options(p):
 
 
 def build():
-    return pathlib.Path(os.environ.get("BUILD") or "build")
+    """make hands its BUILD down, relative to the repository."""
+    folder = ROOT / (os.environ.get("BUILD") or "build")
+    return pathlib.Path(os.path.relpath(folder))
 
 
 def parser():
@@ -86,7 +87,15 @@ def parser():
     s.set_defaults(function=cmd_summarise)
     s = sub.add_parser("faults", help="list faults and drivers", allow_abbrev=False)
     s.set_defaults(function=cmd_faults)
-    return p
+    return p, sub.choices
+
+
+def parse(argv):
+    p, commands = parser()
+    args, unknown = p.parse_known_args(argv)
+    if unknown:
+        commands[args.command].refuse(unknown)
+    return args
 
 
 # --- commands ----------------------------------------------------------------------------------------------
@@ -175,7 +184,7 @@ def cmd_faults(_):
 
 
 def main(argv=None):
-    args = parser().parse_args(argv)
+    args = parse(argv)
     try:
         return args.function(args)
     except plan.UsageProblem as problem:

@@ -102,8 +102,8 @@ def harm(e, found):
     if e.window.poisoned or e.events.get("io_error"):
         return "degraded", "a request failed"
     for r in found:
-        if r.generation_after is None or r.ready is None:
-            return "degraded", f"{r.service} was not ready again"
+        if r.generation_after is None:
+            return "degraded", f"{r.service} was not started again"
     return "recovered", ""
 
 
@@ -158,7 +158,7 @@ def record(e, replay):
 def describe(r, tsc_hz):
     return {"service": r.service, "generation": r.generation, "generation_after": r.generation_after,
             "cause": r.cause, "deaths": r.deaths, "in_flight": r.in_flight, "replayed": r.replayed,
-            "checkpoint": r.checkpoint, "ready_us": rounded(r.ready_us(tsc_hz)),
+            "checkpoint": r.checkpoint,
             "recovery_us": rounded(r.total_us(tsc_hz)),
             "phases_us": {k: rounded(v) for k, v in r.phases_us(tsc_hz).items()}}
 

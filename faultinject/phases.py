@@ -21,7 +21,6 @@ class Recovery:
     deaths: int = 1                 # in the chain: 2 if the successor was struck too
     struck_at: int | None = None    # TSC; of the first strike, if one was seen
     instants: dict = dataclasses.field(default_factory=dict)  # TSC by name, of the last death's chain
-    ready: int | None = None
     in_flight: int | None = None    # requests issued to the device and not completed, at the first death
     replayed: int | None = None
     checkpoint: int | None = None   # 0 none, 1 latest, 2 previous
@@ -44,9 +43,6 @@ class Recovery:
         if "completed" not in self.instants:
             return None
         return (self.instants["completed"] - self.begin()) * 1e6 / tsc_hz
-
-    def ready_us(self, tsc_hz):
-        return None if self.ready is None else (self.ready - self.begin()) * 1e6 / tsc_hz
 
     def in_order(self):
         seen = [self.instants[name] for name in INSTANTS if name in self.instants]
@@ -150,22 +146,14 @@ def fill_start(r, entries, index, dead, others):
         elif e.mark == "REPLAYED":
             r.instants.setdefault("replayed", e.tsc)
             r.replayed = e.b
-        elif e.mark == "READY":
-            r.ready = e.tsc
         elif e.event == "SIGNAL" and "replayed" in r.instants and e.a & 0xFFF not in others | {index}:
             r.instants.setdefault("completed", e.tsc)
 
 
 def in_flight(entries, index, dead):
-    """What recovery counted in the ledger when the first successor asked for its sessions. The mark is
-    recovery's; it falls between the successor's first instruction and its RESTORED."""
-    started = None
+    """What recovery counted in the ledger when the first successor asked for its sessions: the mark's
+    value is count | the successor's tag << 32 (abi/marks.def)."""
     for e in entries:
-        if started is None:
-            if e.event == "PROCESS_FIRST" and e.service == index and e.generation > dead:
-                started = e
-        elif e.mark == "ATTACHED":
-            return e.b
-        elif e.mark == "RESTORED" and e.service == index:
-            return None
+        if e.mark == "ATTACHED" and e.b >> 32 & 0xFFF == index and e.b >> 44 > dead:
+            return e.b & 0xFFFFFFFF
     return None

@@ -16,14 +16,6 @@ static struct cap_chunk *chunk_of(const struct capability *c)
 struct process *cap_process(const struct capability *c) { return chunk_of(c)->process; }
 handle_t cap_handle(const struct capability *c) { return HANDLE_MAKE(c->index, c->generation); }
 
-struct capability *cap_lookup(struct process *p, handle_t h)
-{
-    uint32_t index = HANDLE_INDEX(h), chunk = index / CHUNK_SLOTS, slot = index % CHUNK_SLOTS;
-    if (chunk >= p->chunk_count || slot == 0) return NULL;
-    struct capability *c = &p->chunk[chunk]->slot[slot - 1];
-    return c->object && c->generation == HANDLE_GENERATION(h) ? c : NULL;
-}
-
 status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights, struct capability **out)
 {
     struct capability *c = cap_lookup(p, h);

@@ -28,8 +28,7 @@ struct cap_chunk { /* one page */
     struct capability slot[CHUNK_SLOTS - 1];
 };
 
-struct capability *cap_lookup(struct process *p, handle_t h); /* NULL: E_HANDLE */
-/* Looks up and checks type and rights. */
+/* Looks up (cap_lookup, process.h) and checks type and rights. */
 status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights,
                  struct capability **out) MUST_USE;
 bool cap_room(struct process *p); /* makes sure that one slot is free; charges a page if needed */

@@ -39,7 +39,7 @@ static inline void message_copy(struct context *to, const struct context *from, 
 
 #define INFO_MESSAGE 0x7fffful /* label and capability count */
 
-static void endpoint_deliver(struct endpoint *e, struct thread *caller, struct thread *server)
+static inline void endpoint_deliver(struct endpoint *e, struct thread *caller, struct thread *server)
 {
     uint64_t info = caller->context.info & INFO_MESSAGE;
     if (caller->replayed) info |= INFO_REPLAYED;
@@ -101,16 +101,22 @@ void endpoint_recv(struct endpoint *e, struct thread *server)
     if (e) list_append(&e->receivers, &server->queue);
 }
 
-static void caller_answer(struct thread *caller, const struct context *message, struct process *from)
+/* The call is over for the endpoint. */
+static inline void caller_release(struct thread *caller)
 {
     struct endpoint *e = caller->endpoint;
-    uint64_t info = message->info & INFO_MESSAGE;
     e->in_service--;
     e->served++;
     list_remove(&caller->queue);
     caller->server = NULL;
     caller->reply = NULL;
     caller->endpoint = NULL;
+}
+
+static void caller_answer(struct thread *caller, const struct context *message, struct process *from)
+{
+    uint64_t info = message->info & INFO_MESSAGE;
+    caller_release(caller);
     message_copy(&caller->context, message, info);
     if (INFO_CAPS(info)) message_grant(&caller->context, message, caller->process, from);
     thread_ready(caller);
@@ -144,6 +150,46 @@ void reply_answer(struct reply *r, struct thread *server)
     struct thread *caller = r->caller;
     r->caller = NULL;
     if (caller) caller_answer(caller, &server->context, server->process);
+}
+
+/* --- The short way --------------------------------------------------------------------------------------- */
+
+static inline struct capability *fast_endpoint(struct thread *t, uint32_t right)
+{
+    struct capability *k = cap_lookup(t->process, t->context.handle);
+    return k && k->object->type == OBJECT_ENDPOINT && (k->rights & right) ? k : NULL;
+}
+
+struct context *endpoint_call_fast(struct thread *caller)
+{
+    struct capability *k = fast_endpoint(caller, RIGHT_WRITE);
+    if (!k || INFO_CAPS(caller->context.info)) return NULL;
+    struct endpoint *e = (struct endpoint *)k->object;
+    if (list_empty(&e->receivers)) return NULL;
+    struct thread *server = container_of(e->receivers.next, struct thread, queue);
+    if (!sched_may_hand_over(server)) return NULL;
+    list_remove(&server->queue);
+    caller->badge = k->badge;
+    caller->endpoint = e;
+    caller->replayed = false;
+    endpoint_deliver(e, caller, server);
+    return sched_hand_over(server);
+}
+
+struct context *endpoint_reply_recv_fast(struct thread *server)
+{
+    struct thread *caller = server->client;
+    struct capability *k = fast_endpoint(server, RIGHT_READ);
+    if (!k || !caller || INFO_CAPS(server->context.info) || !sched_may_hand_over(caller)) return NULL;
+    struct endpoint *e = (struct endpoint *)k->object;
+    if (!list_empty(&e->senders) || e->server != server->process || (server->bound && server->bound->bits)) return NULL;
+    server->client = NULL;
+    caller_release(caller);
+    message_copy(&caller->context, &server->context, server->context.info & INFO_MESSAGE);
+    server->endpoint = e;
+    server->state = THREAD_RECV;
+    list_append(&e->receivers, &server->queue);
+    return sched_hand_over(caller);
 }
 
 /* The server of a taken call is gone: the call waits for the next one, or fails. */

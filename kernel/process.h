@@ -64,6 +64,15 @@ struct process { /* a page of its own */
 _Static_assert(sizeof(struct process) <= PAGE_SIZE, "a process fits its page");
 _Static_assert(sizeof(struct thread) <= PAGE_SIZE, "a thread fits its page");
 
+/* NULL: no such capability (E_HANDLE). */
+static inline struct capability *cap_lookup(struct process *p, handle_t h)
+{
+    uint32_t index = HANDLE_INDEX(h), chunk = index / CHUNK_SLOTS, slot = index % CHUNK_SLOTS;
+    if (chunk >= p->chunk_count || slot == 0) return NULL;
+    struct capability *c = &p->chunk[chunk]->slot[slot - 1];
+    return c->object && c->generation == HANDLE_GENERATION(h) ? c : NULL;
+}
+
 /* image: contiguous memory holding the ELF file at offset. */
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
                         uint64_t quota, tag_t tag, uint64_t sched, struct process **out) MUST_USE;

@@ -76,7 +76,7 @@ void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
 
 /* --- Budgets ------------------------------------------------------------------------------------------------------ */
 
-static void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
+static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
 {
     t->process->cpu_tsc += ticks;
     if (!t->budget_tsc) return;
@@ -109,7 +109,7 @@ static void thread_replenish(struct thread *t, uint64_t now)
     if (queued) queue_put(t, false);
 }
 
-static void account(struct cpu *c, uint64_t now)
+static inline void account(struct cpu *c, uint64_t now)
 {
     uint64_t ticks = now - c->since_tsc;
     c->since_tsc = now;
@@ -136,7 +136,7 @@ static struct thread *queue_pick(struct cpu *c)
     return t;
 }
 
-static void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
+static inline void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
 {
     if (t->budget_tsc && t->priority)
         timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
@@ -148,7 +148,7 @@ static void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
     }
 }
 
-static struct context *thread_resume(struct cpu *c, struct thread *t)
+static inline struct context *thread_resume(struct cpu *c, struct thread *t)
 {
     if (c->space != t->process) {
         c->space = t->process;
@@ -182,6 +182,23 @@ struct context *sched_switch(void)
     c->switches++;
     thread_deadlines(c, next, now);
     return thread_resume(c, next);
+}
+
+bool sched_may_hand_over(const struct thread *to)
+{
+    return !(arch_cpu()->ready_mask >> to->priority >> 1);
+}
+
+struct context *sched_hand_over(struct thread *to)
+{
+    struct cpu *c = arch_cpu();
+    uint64_t now = arch_tsc();
+    account(c, now);
+    c->current = to;
+    to->state = THREAD_RUNNING;
+    c->switches++;
+    thread_deadlines(c, to, now);
+    return thread_resume(c, to);
 }
 
 void sched_timer(void)

@@ -62,6 +62,10 @@ void sched_yield(void);
 void sched_timer(void); /* the hardware timer fired */
 void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
 struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
+/* The short way, when the running thread has blocked and woken `to`: no queue is touched. Only if nothing
+ * more urgent is ready. */
+bool sched_may_hand_over(const struct thread *to);
+struct context *sched_hand_over(struct thread *to);
 static inline struct thread *current(void) { return arch_cpu()->current; }
 
 uint64_t time_ns(uint64_t tsc);  /* TSC ticks since boot to ns */

@@ -712,6 +712,10 @@ struct context *kernel_syscall(void)
     struct thread *t = current();
     struct context *c = &t->context;
     uint64_t number = c->status;
+    struct context *next = number == SYS_call         ? endpoint_call_fast(t)
+                           : number == SYS_reply_recv ? endpoint_reply_recv_fast(t)
+                                                      : NULL;
+    if (next) return next;
     status_t s = number < SYSCALL_COUNT ? handlers[number](t, c) : E_SYSCALL;
     if (current() == t) c->status = s; /* else it ended itself */
     return sched_switch();

@@ -334,7 +334,7 @@ static status_t driver_start(struct driver *d, const struct driver_ops *ops)
 
     if (ops->reset != NULL) status = ops->reset(d, checkpoint);
     if (status != OK) return status;
-    if (!d->has_dma) driver_mark(MARK_RESET, 0);
+    driver_mark(MARK_RESET, 0);
 
     for (uint32_t i = 0; i < d->sessions && i < DOORBELL_SESSIONS; i++)
         if (d->session[i].id != 0) replayed += session_begin(d, &d->session[i]);

@@ -62,7 +62,6 @@ struct driver {
     uint32_t checkpoint_source; /* 0 none, 1 latest, 2 previous */
     void *staging;      /* checkpoint staging area */
     uint64_t staging_bytes;
-    bool has_dma;       /* set by attach: the kernel's trace says when the device is reset */
     uint64_t sectors;   /* block: capacity, set by reset; requests beyond it fail with E_ARGUMENT */
     struct block_info info; /* block: serial and flags, set by reset */
 

@@ -11,7 +11,7 @@
 
 #define RANGE_MASK(n) ((n) >= 64 ? ~0ul : (1ul << (n)) - 1)
 
-static status_t session_map(handle_t memory, uint64_t bytes, uint32_t prot, void **out)
+static status_t part_map(handle_t memory, uint64_t bytes, uint32_t prot, void **out)
 {
     return memory == 0 ? E_NO_SLOTS : map_new(memory, PAGES_FOR(bytes), prot, out);
 }
@@ -19,11 +19,11 @@ static status_t session_map(handle_t memory, uint64_t bytes, uint32_t prot, void
 static status_t block_map(struct block_session *s, const struct message *m)
 {
     void *request, *ledger, *hint, *data;
-    status_t status = session_map(m->w[3], sizeof(*s->request), RIGHT_READ | RIGHT_WRITE, &request);
+    status_t status = part_map(m->w[3], sizeof(*s->request), RIGHT_READ | RIGHT_WRITE, &request);
 
-    if (status == OK) status = session_map(m->w[4], sizeof(*s->ledger), RIGHT_READ, &ledger);
-    if (status == OK) status = session_map(m->w[5], sizeof(*s->hint), RIGHT_READ | RIGHT_WRITE, &hint);
-    if (status == OK) status = session_map(m->w[6], s->data_bytes, RIGHT_READ | RIGHT_WRITE, &data);
+    if (status == OK) status = part_map(m->w[4], sizeof(*s->ledger), RIGHT_READ, &ledger);
+    if (status == OK) status = part_map(m->w[5], sizeof(*s->hint), RIGHT_READ | RIGHT_WRITE, &hint);
+    if (status == OK) status = part_map(m->w[6], s->data_bytes, RIGHT_READ | RIGHT_WRITE, &data);
     if (status != OK) return status;
     s->request = request;
     s->ledger = ledger;

@@ -216,7 +216,8 @@ CHECKS := check-format check-layering check-docs check-cppcheck check-size
 check: $(CHECKS) images programs tests
 	@echo 'check: all passed'
 check-format:
-	$(Q)clang-format --dry-run -Werror $(C_FILES)
+	$(Q)for f in $(C_FILES); do clang-format $$f | cmp -s - $$f || { echo "$$f: run make format"; bad=1; }; done; \
+	    [ -z "$$bad" ]
 format:
 	$(Q)clang-format -i $(C_FILES)
 check-layering:

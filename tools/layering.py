@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 PLAIN = ["stddef.h", "stdint.h", "stdbool.h", "stdarg.h", "limits.h"]  # freestanding: no library behind them
-DEVICES = PLAIN + ["linux/virtio_*.h", "linux/types.h", "linux/pci_regs.h", "linux/serial_reg.h"]
+DEVICES = PLAIN + ["elf.h", "linux/virtio_*.h", "linux/types.h", "linux/pci_regs.h", "linux/serial_reg.h"]
 
 # First match wins: (files, may include "these" of the repository, may include <these>).
 # {own} is the file's own folder. Headers found only through -I are listed by name.

@@ -80,10 +80,15 @@ static status_t serial_attach(struct driver *d)
     return sys_irq_bind(uart.irq, d->doorbell, DOORBELL_IRQ(0));
 }
 
+static status_t settings_commit(struct driver *d)
+{
+    struct serial_checkpoint c = {.control = uart.control};
+    return driver_checkpoint(d, &c);
+}
+
 static status_t serial_reset(struct driver *d, const void *checkpoint)
 {
     const struct serial_checkpoint *c = checkpoint;
-    (void)d;
     uart_write(UART_SCRATCH, 0x5a);
     if (uart_read(UART_SCRATCH) != 0x5a) return E_NOT_FOUND;
     line_set(c != NULL ? c->control : STREAM_CONTROL(1, STREAM_8N1));
@@ -92,7 +97,7 @@ static status_t serial_reset(struct driver *d, const void *checkpoint)
     uart.ier = 0;
     uart.mcr = UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2;
     uart_write(UART_MCR, uart.mcr);
-    return OK;
+    return c != NULL ? OK : settings_commit(d);
 }
 
 static void reader_choose(struct driver *d)

@@ -56,7 +56,6 @@ static status_t blk_attach(struct driver *d)
 {
     status_t status = transport_attach(&transport);
     if (status != OK) return status;
-    d->has_dma = true;
     return sys_irq_bind(transport.irq, d->doorbell, DOORBELL_IRQ(0));
 }
 

@@ -291,7 +291,7 @@ static void unknown(const char *typed)
     uint32_t best_hits = 1; /* one letter in common is no hint */
     for (const struct command *c = commands; c->name != NULL; c++) {
         uint32_t hits = likeness(typed, c->name);
-        if (hits > best_hits && hits * 2 >= strlen(typed)) best_hits = hits, best = c;
+        if (hits > best_hits && hits * 4 >= strlen(typed) * 3) best_hits = hits, best = c;
     }
     if (best != NULL)
         print("%s: no such command; did you mean `%s`? `help` lists all\n", typed, best->name);

@@ -12,8 +12,11 @@ static const struct event_words events[] = {
 #include "abi/trace.def"
 #undef EVENT
 };
-static const char *const marks[] = {
-#define MARK(name, number, value, text) [number] = #name,
+struct mark_words {
+    const char *name, *value;
+};
+static const struct mark_words marks[] = {
+#define MARK(name, number, value, text) [number] = {#name, value},
 #include "abi/marks.def"
 #undef MARK
 };
@@ -33,26 +36,45 @@ static bool word_in(const char *label, const char *word)
     return false;
 }
 
+static void tag_format(char *out, size_t size, uint64_t tag)
+{
+    format(out, size, "%s.%u", service_name(TAG_SERVICE((tag_t)tag)), TAG_GENERATION((tag_t)tag));
+}
+
 /* The labels of trace.def say what a number is. */
 static void value_format(char *out, size_t size, const char *label, uint64_t value)
 {
-    if (label[0] == 0)
+    if (label[0] == 0 || word_in(label, "tsc"))
         out[0] = 0;
     else if (strcmp(label, "cause") == 0 && value < COUNT(causes) && causes[value] != NULL)
         format(out, size, "%s", causes[value]);
-    else if (strcmp(label, "enum mark") == 0 && value < COUNT(marks) && marks[value] != NULL)
-        format(out, size, "%s", marks[value]);
+    else if (strcmp(label, "service") == 0)
+        format(out, size, "%s", service_name((uint32_t)value));
     else if (word_in(label, "tag") && value != 0)
-        format(out, size, "%s.%u", service_name(TAG_SERVICE((tag_t)value)),
-               TAG_GENERATION((tag_t)value));
+        tag_format(out, size, value);
     else if (word_in(label, "rip") || word_in(label, "address") || word_in(label, "bits"))
         format(out, size, "%s 0x%lx", label, value);
     else if (word_in(label, "bdf"))
         format(out, size, "%02lx:%02lx.%lx", value >> 8, value >> 3 & 31, value & 7);
-    else if (word_in(label, "tsc"))
-        out[0] = 0;
     else
-        format(out, size, "%lu %s", value, strcmp(label, "value") == 0 ? "" : label);
+        format(out, size, "%s %lu", label, value);
+}
+
+/* A mark's name is in a, and what b means is the mark's to say (abi/marks.def). */
+static void mark_format(char *a, char *b, size_t size, const struct trace_entry *e)
+{
+    const struct mark_words *w = e->a < COUNT(marks) ? &marks[e->a] : &marks[0];
+    format(a, size, "%s", w->name != NULL ? w->name : "?");
+    b[0] = 0;
+    if (e->a == MARK_ATTACHED) {
+        char tag[40];
+        tag_format(tag, sizeof(tag), e->b >> 32);
+        format(b, size, "%s, %lu requests in flight", tag, e->b & 0xffffffff);
+    } else if (w->value != NULL && strcmp(w->value, "service") == 0) {
+        format(b, size, "%s", service_name((uint32_t)e->b));
+    } else if (w->value != NULL && w->value[0] != 0) {
+        format(b, size, "%lu", e->b);
+    }
 }
 
 static void entry_show(const struct trace_entry *e, const struct system_info *info)
@@ -65,12 +87,16 @@ static void entry_show(const struct trace_entry *e, const struct system_info *in
     if (e->tag == 0)
         format(who, sizeof(who), "kernel");
     else
-        format(who, sizeof(who), "%s.%u", service_name(TAG_SERVICE(e->tag)),
-               TAG_GENERATION(e->tag));
-    value_format(a, sizeof(a), w->a, e->a);
-    value_format(b, sizeof(b), w->b, e->b);
+        tag_format(who, sizeof(who), e->tag);
+    if (e->event == TRACE_MARK) {
+        mark_format(a, b, sizeof(a), e);
+    } else {
+        value_format(a, sizeof(a), w->a, e->a);
+        value_format(b, sizeof(b), w->b, e->b);
+    }
+    const char *separator = a[0] != 0 && b[0] != 0 ? ", " : "";
     print("%6lu.%06lu  %-18s %-16s %s%s%s\n", us / 1000000, us % 1000000, who, w->name, a,
-          a[0] != 0 && b[0] != 0 ? ", " : "", b);
+          separator, b);
 }
 
 static const struct trace_header *ring_map(const struct system_info *info)

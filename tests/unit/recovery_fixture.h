@@ -14,6 +14,7 @@ struct fixture {
     struct recovery core;
     struct server server[SERVICES];
     struct manifest *manifest;
+    uint64_t pages[2 * SESSIONS_MAX][PAGE_SIZE / 8]; /* of the sessions */
 };
 
 static inline struct fixture *fixture_make(void)
@@ -36,8 +37,8 @@ static inline struct rsession *fixture_open(struct fixture *f, uint32_t service,
     uint64_t bytes = class == SESSION_STREAM ? 2 * STREAM_RING : PAGE_SIZE;
 
     cr_assert_eq(recovery_open(&f->core, TAG_MAKE(CLIENT, 1), service, class, slots, bytes, &s), OK);
-    s->request = calloc(1, PAGE_SIZE);
-    s->ledger = calloc(1, PAGE_SIZE);
+    s->request = memset(f->pages[2 * (s - f->core.session)], 0, PAGE_SIZE);
+    s->ledger = memset(f->pages[2 * (s - f->core.session) + 1], 0, PAGE_SIZE);
     s->stream_client = (const void *)s->request;
     s->stream_driver = (void *)s->ledger;
     return s;

@@ -14,6 +14,7 @@
 #include "../../print.h"
 
 struct host host;
+uintptr_t host_stack_low = ~0ul;
 struct platform arch_platform;
 static struct cpu cpu;
 
@@ -74,6 +75,8 @@ void *arch_direct(paddr_t p)
 paddr_t arch_direct_paddr(const void *p)
 {
     const uint8_t *at = p;
+    uintptr_t stack = (uintptr_t)__builtin_frame_address(0);
+    if (stack < host_stack_low) host_stack_low = stack;
     if (at < host.ram || at >= host.ram + host.ram_bytes) kernel_panic("host: %p is no kernel pointer to RAM", p);
     return (paddr_t){(uint64_t)(at - host.ram) + HOST_RAM_BASE};
 }

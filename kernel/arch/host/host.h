@@ -46,6 +46,7 @@ struct host {
     size_t log_length;
 };
 extern struct host host;
+extern uintptr_t host_stack_low; /* lowest stack address at which the port was asked for a frame's pointer */
 
 /* Makes a machine with so many pages of RAM; the kernel is not started. */
 void host_machine(uint64_t ram_pages);

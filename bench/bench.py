@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Measures Coppice: `make bench`. Boots system/bench.toml twice, once counting instructions and once in
+time, and system/default.toml for boot time and memory at rest; writes build/bench/<stamp>/bench.json.
+
+The guest measures (bench/guest) and says so on the kernel log; recoveries are read from the kernel's trace,
+out of guest memory. A figure is printed as it is, good or bad. Exit codes: 0 all figures measured, 3
+environment, 4 something could not be measured (which, and what was, is printed).
+
+Rows of bench.json: {name, unit, value, n, spread: [min, max]}, p99 where there are enough samples, and
+{peer, peer_value, ratio} where a peer is known; README.md beside this file says what each one is.
+"""
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from faultinject import channel, trace  # noqa: E402
+from tools import qemu  # noqa: E402
+
+SCHEMA_VERSION = 1
+SUITE_SECONDS = 240     # the longest silence of the measuring guest
+BOOT_SECONDS = 60
+BOOTS = 3
+IDLE_SECONDS = 1.0      # after the console is ready: nothing is left to do then
+IDLE_MEM = "128M"       # the smallest machine that must boot
+INSN_HZ = 1_000_000_000  # -icount shift=0: one instruction, one nanosecond of TSC
+
+# What others need for the same on the same emulator (QEMU 7.2, q35, -cpu max, TCG, one CPU).
+SOURCE = "measured on QEMU 7.2 q35 TCG"
+PEERS = {
+    "null_syscall": ("seL4", 90),
+    "ipc_0w": ("seL4", 421),
+    "ipc_8w": ("seL4", 1577),
+    "ping_pong": ("seL4", 1568),
+    "irq_to_user": ("seL4", 356),
+    "process_create": ("seL4, minimal process", 54600),
+    "process_destroy": ("seL4, minimal process", 20400),
+    "process_life": ("Linux vfork+exec+wait", 238400),
+    "read4k_qd1_insn": ("Linux, driver in the kernel", 19300),
+    "read4k_qd32_insn": ("Linux, driver in the kernel", 8200),
+    "read4k_qd1_iops": ("Linux, driver in the kernel", 7800),
+    "read4k_qd32_iops": ("Linux, driver in the kernel", 47000),
+    "recover_cold_insn": ("Linux, UIO driver, request lost", 1460000),
+    "recover_cold_us": ("Linux, UIO driver, request lost", 4800),
+    "boot_us": ("Linux, firmware to first disk read", 4400000),
+    "idle_memory_kib": ("Linux", 106 * 1024),
+}
+# name, unit, in the order of the table. recover_warm_* need warm spares, which do not exist yet.
+ROWS = [
+    ("null_syscall", "insn"), ("ipc_0w", "insn"), ("ipc_8w", "insn"), ("ipc_echo", "insn"),
+    ("ping_pong", "insn"), ("irq_to_user", "insn"), ("timer_to_user", "insn"),
+    ("process_create", "insn"), ("process_destroy", "insn"), ("process_life", "insn"),
+    ("page_map", "insn"), ("page_unmap", "insn"), ("page_map_single", "insn"), ("page_unmap_single", "insn"),
+    ("read4k_qd1_insn", "insn"), ("read4k_qd32_insn", "insn"),
+    ("read4k_qd1_iops", "1/s"), ("read4k_qd32_iops", "1/s"),
+    ("recover_cold_insn", "insn"), ("recover_cold_us", "us"), ("device_reset_insn", "insn"),
+    ("device_reset_us", "us"), ("boot_us", "us"), ("idle_memory_kib", "KiB"),
+]
+
+
+class BenchProblem(Exception):
+    """Something could not be measured."""
+
+
+@dataclasses.dataclass
+class Figure:
+    value: float
+    n: int
+    low: float
+    high: float
+    p99: float | None = None
+
+
+def rounded(v):
+    return round(v) if abs(v) >= 100 else round(v, 2)
+
+
+def figure_of(values):
+    """Median of a list, nearest rank; a 99th percentile from 100 values on."""
+    v = sorted(values)
+    p99 = v[(len(v) - 1) * 99 // 100] if len(v) >= 100 else None
+    return Figure(v[(len(v) - 1) // 2], len(v), v[0], v[-1], p99)
+
+
+def figure_of_samples(s, scale=lambda ticks: ticks):
+    """The guest's own summary of its samples: {"n", "each", "min", "p50", "p99", "max"} in ticks."""
+    p50, p99, low, high = (scale(s[key] / s["each"]) for key in ("p50", "p99", "min", "max"))
+    return Figure(p50, s["n"], min(low, high), max(low, high), p99 if s["n"] >= 100 and low <= high else None)
+
+
+# --- The measuring guest ------------------------------------------------------------------------------------
+
+def machine(name, run, build, **options):
+    disk = qemu.data_disk(run / "data.img") if name == "bench" else None
+    return qemu.Machine(image=build / "image" / name, run=run, disk=disk, smp=1,
+                        extra=os.environ.get("QEMU_EXTRA", ""), **options)
+
+
+def suites_run(guest, log, counted):
+    """Everything the guest says until its end: {name: samples}; and its "begin"."""
+    samples, begin = {}, None
+    while True:
+        said = log.wait("bench", SUITE_SECONDS)
+        if "error" in said:
+            raise BenchProblem(f"the guest: {said['error']}")
+        if "begin" in said:
+            begin = said
+            if said["instructions"] != counted or counted and said["tsc_hz"] != INSN_HZ:
+                raise BenchProblem(f"a tick {'is' if said['instructions'] else 'is not'} an instruction, "
+                                   f"TSC {said['tsc_hz']} Hz: not what QEMU was told")
+        elif "name" in said:
+            samples[said["name"]] = said
+        elif "end" in said:
+            return samples, begin
+
+
+def recoveries(entries):
+    """[(ticks from death to the client's first completion, idle ticks among them, ticks of device reset)]"""
+    out, begun = [], None
+    for i, e in enumerate(entries):
+        if e.mark != "BENCH":
+            continue
+        if not e.b & 1:
+            begun = i
+            continue
+        if begun is None:
+            raise BenchProblem("a recovery ends in the trace that did not begin")
+        window = entries[begun:i + 1]
+        out.append(recovery(window))
+        begun = None
+    return out
+
+
+def recovery(window):
+    death = next((e for e in window if e.event == "DEATH"), None)
+    if death is None:
+        raise BenchProblem("a kill without a death in the trace")
+    new = [e for e in window if e.service == death.service and e.generation > death.generation]
+    marks = {e.mark: e.tsc for e in reversed(new) if e.mark}  # the first of each
+    if not {"RESTORED", "RESET", "REPLAYED"} <= marks.keys():
+        raise BenchProblem(f"a recovery without all its marks: {sorted(marks)}")
+    idle = (window[-1].b >> 1) - (window[0].b >> 1)
+    return window[-1].tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"]
+
+
+def measure(run, build, counted):
+    """One boot of the bench system: ({name: samples}, tsc_hz, recoveries)."""
+    m = machine("bench", run, build, icount="shift=0" if counted else None, mem=os.environ.get("MEM") or "256M")
+    with qemu.start(m) as guest:
+        log = channel.LogReader(guest.log)
+        boot = log.wait("boot", BOOT_SECONDS)
+        samples, begin = suites_run(guest, log, counted)
+        ring = trace.Ring(trace.memory_reader(guest, run), boot["trace_paddr"], run / "trace.bin")
+        entries = ring.read()
+        if ring.lost:
+            raise BenchProblem(f"the trace ring lost {ring.lost} entries")
+        return samples, begin["tsc_hz"], recoveries(entries)
+
+
+# --- The appliance at rest ------------------------------------------------------------------------------------
+
+def console_command(console, text, until, seconds):
+    """Sends a line to the console; returns the match of a pattern in what comes back."""
+    console.sendall(text.encode() + b"\r")
+    console.settimeout(seconds)
+    seen = ""
+    while not (found := re.search(until, seen)):
+        try:
+            data = console.recv(4096)
+        except TimeoutError:
+            data = b""
+        if not data:
+            raise BenchProblem(f"the console does not answer `{text}`: {seen!r}")
+        seen += data.decode(errors="replace")
+    return found
+
+
+def appliance(run, build):
+    """One boot of the default system: (us from loader entry to console, KiB in use at rest)."""
+    m = machine("default", run, build, mem=IDLE_MEM)
+    m.disk = qemu.data_disk(run / "data.img")
+    with qemu.start(m) as guest:
+        log = channel.LogReader(guest.log)
+        ready = log.wait("event", BOOT_SECONDS, lambda event: event == "console_ready")
+        del ready
+        boot_us = log_event(run, "console_ready")["boot_us"]
+        time.sleep(IDLE_SECONDS)
+        used = console_command(guest.console, "mem", r"used\s+(\d+) KiB", BOOT_SECONDS)
+        return boot_us, int(used.group(1))
+
+
+def log_event(run, name):
+    """The whole line of an event, from the log file that QEMU writes."""
+    for line in (run / "kernel.log").read_text(errors="replace").splitlines():
+        if line.startswith("{") and json.loads(line).get("event") == name:
+            return json.loads(line)
+    raise BenchProblem(f"no {name} in {run / 'kernel.log'}")
+
+
+# --- Figures ---------------------------------------------------------------------------------------------------
+
+def figures_counted(samples, recovered):
+    out = {name: figure_of_samples(s) for name, s in samples.items()}
+    for depth in ("qd1", "qd32"):
+        out[f"read4k_{depth}_insn"] = figure_of_samples(samples[f"read4k_{depth}_busy"])
+    out["recover_cold_insn"] = figure_of([total - idle for total, idle, _ in recovered])
+    out["device_reset_insn"] = figure_of([reset for _, _, reset in recovered])
+    return out
+
+
+def figures_timed(samples, tsc_hz, recovered):
+    out = {}
+    for depth in ("qd1", "qd32"):
+        out[f"read4k_{depth}_iops"] = figure_of_samples(samples[f"read4k_{depth}_elapsed"], lambda t: tsc_hz / t)
+    out["recover_cold_us"] = figure_of([total * 1e6 / tsc_hz for total, _, _ in recovered])
+    out["device_reset_us"] = figure_of([reset * 1e6 / tsc_hz for _, _, reset in recovered])
+    return out
+
+
+def row(name, unit, figure):
+    r = {"name": name, "unit": unit, "value": rounded(figure.value), "n": figure.n,
+         "spread": [rounded(figure.low), rounded(figure.high)]}
+    if figure.p99 is not None:
+        r["p99"] = rounded(figure.p99)
+    if name in PEERS:
+        peer, value = PEERS[name]
+        r |= {"peer": peer, "peer_value": value, "ratio": round(figure.value / value, 4)}
+    return r
+
+
+def table(rows):
+    lines = [f"{'FIGURE':<20} {'VALUE':>12} {'UNIT':<5} {'N':>5} {'MIN':>12} {'MAX':>12} {'P99':>9} {'RATIO':>7}  PEER"]
+    for r in rows:
+        peer = f"{r['peer']}: {r['peer_value']:,}" if "peer" in r else ""
+        ratio = f"{r['ratio']:.2f}" if "peer" in r else ""
+        p99 = f"{r['p99']:,}" if "p99" in r else ""
+        low, high = r["spread"]
+        lines.append(f"{r['name']:<20} {r['value']:>12,} {r['unit']:<5} {r['n']:>5} {low:>12,} {high:>12,} "
+                     f"{p99:>9} {ratio:>7}  {peer}".rstrip())
+    return "\n".join(lines)
+
+
+def report(folder, figures, problems):
+    rows = [row(name, unit, figures[name]) for name, unit in ROWS if name in figures]
+    missing = [name for name, _ in ROWS if name not in figures]
+    out = {"schema_version": SCHEMA_VERSION, "accel": "tcg", "qemu": qemu.qemu_version(), "smp": 1,
+           "host": platform.processor() or platform.machine(), "peers": SOURCE, "rows": rows,
+           "missing": missing, "problems": problems}
+    (folder / "bench.json").write_text(json.dumps(out, indent=1) + "\n")
+    latest = folder.parent / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(folder.name)
+    print(table(rows))
+    print(f"\nPeers: {SOURCE}. Ratio: value / peer. All in {os.path.relpath(folder)}/bench.json")
+    return missing
+
+
+def main():
+    build = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
+    folder = build / "bench" / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True)
+    figures, problems = {}, []
+
+    def counted():
+        samples, _, recovered = measure(folder / "counted", build, counted=True)
+        figures.update(figures_counted(samples, recovered))
+
+    def timed():
+        figures.update(figures_timed(*measure(folder / "timed", build, counted=False)))
+
+    def rest():
+        boots = [appliance(folder / f"default{n}", build) for n in range(BOOTS)]
+        figures["boot_us"] = figure_of([us for us, _ in boots])
+        figures["idle_memory_kib"] = figure_of([kib for _, kib in boots])
+
+    for what, step in (("counting instructions", counted), ("in time", timed), ("the appliance at rest", rest)):
+        print(f"bench: {what} ...", file=sys.stderr, flush=True)
+        try:
+            step()
+        except (BenchProblem, channel.GuestGone, trace.TraceProblem) as problem:
+            problems.append(f"{what}: {problem}")
+    missing = report(folder, figures, problems)
+    for problem in problems:
+        print(f"bench: {problem}", file=sys.stderr)
+    if missing:
+        print(f"bench: not measured: {' '.join(missing)}", file=sys.stderr)
+    return 4 if problems or missing else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except qemu.EnvironmentProblem as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        sys.exit(3)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Outcomes and the summary: derived from the truth, and able to say no."""
+import copy
+import json
+
+import pytest
+
+from faultinject import judge, phases, plan, summary
+from tests.unit.test_fi_trace import BLK, CLIENT, HZ, RECOVERY, SUPERVISOR, e, recovery_entries
+from faultinject.verify import Finding
+
+SERVICES = {SUPERVISOR: {"name": "supervisor", "flags": 0, "state": 2}, RECOVERY: {"name": "recovery", "flags": 0, "state": 2},
+            BLK: {"name": "virtio_blk", "flags": 2, "state": 2}, CLIENT: {"name": "workload", "flags": 0, "state": 2}}
+REPORT = {"n": 17, "struck": 1, "died": 1, "settled": 1, "rescued": 0, "state_after": 2, "error": ""}
+TRIAL = plan.Trial(17, "virtio_blk", "kill", 0, 5, 0, 1)
+
+
+def evidence(entries=None, **changes):
+    entries = recovery_entries() if entries is None else entries
+    window = phases.windows(entries).get(17)
+    return judge.Evidence(**({"trial": TRIAL, "window": window, "report": dict(REPORT), "services": SERVICES,
+                              "tsc_hz": HZ} | changes))
+
+
+def outcome(*args, **changes):
+    return judge.judge(evidence(*args, **changes))[0]
+
+
+def test_recovered():
+    assert outcome() == "recovered"
+
+
+def test_not_activated():
+    assert outcome(recovery_entries()[:1]) == "not_activated"
+
+
+def test_masked():
+    assert outcome(recovery_entries()[:2]) == "masked"
+
+
+@pytest.mark.parametrize("kind,wanted", [("lost", "recovered_with_loss"), ("corrupt", "silent_corruption")])
+def test_a_finding_on_the_disk(kind, wanted):
+    assert outcome(lost=[Finding(kind, 1, 2, 1, 17)]) == wanted
+
+
+@pytest.mark.parametrize("events,wanted", [({"mismatch": 1}, "silent_corruption"), ({"duplicate": 1}, "recovered_with_loss"),
+                                           ({"io_error": 1}, "degraded")])
+def test_what_the_workload_saw(events, wanted):
+    assert outcome(events=events) == wanted
+
+
+@pytest.mark.parametrize("change,wanted", [({"settled": 0}, "degraded"), ({"rescued": 1}, "degraded"), ({"state_after": 6}, "gave_up"),
+                                           ({"error": "refused"}, "harness_error")])
+def test_what_the_injector_saw(change, wanted):
+    assert outcome(report=REPORT | change) == wanted
+
+
+def test_panic_and_trouble():
+    assert outcome(panic="KERNEL PANIC: x") == "kernel_panic"
+    assert outcome(trouble="no answer") == "harness_error"
+    assert outcome(report=None) == "harness_error"
+    assert outcome([], trace_lost=True) == "harness_error"
+
+
+def test_a_stranger_that_dies_is_a_cascade():
+    assert outcome(recovery_entries() + [e(350, "DEATH", CLIENT, 1, 15)]) == "cascaded"
+
+
+def test_a_restart_by_manifest_is_none():
+    dependency = next(n for n, name in __import__("faultinject.trace", fromlist=["CAUSES"]).CAUSES.items() if name == "DEPENDENCY")
+    assert outcome(recovery_entries() + [e(350, "DEATH", CLIENT, 1, dependency)]) != "cascaded"
+
+
+def test_never_ready_again_is_degraded():
+    assert outcome([x for x in recovery_entries() if x.tsc < 150]) == "degraded"
+
+
+# --- the summary -------------------------------------------------------------------------------------------
+
+def truth(n=20):
+    lines = []
+    for i in range(1, n + 1):
+        line = judge.record(evidence(), f"fi run --only {i}")
+        lines.append(line | {"n": i, "recovery_us": float(100 * i)})
+    rest = {"pages_free": 1000, "dead_pages": 0, "quarantined": 0}
+    run = {"seed": 1, "complete": True, "verified": True, "accel": "tcg", "qemu": "7.2", "smp": 1, "image_sha256": "0",
+           "rest_before": rest, "rest_after": dict(rest), "workload": {"mismatch": 0, "duplicates": 0}, "outside": {}}
+    return run, lines
+
+
+def test_a_good_campaign_meets_its_targets():
+    s = summary.summarise(*truth())
+    assert s["met"] and summary.exit_code(s) == 0
+    assert s["recovery_us"] == {"n": 20, "p50": 1000.0, "p90": 1800.0, "p99": 2000.0, "max": 2000.0}
+    assert s["phases_us"]["spawn"] == {"n": 20, "p50": 35.0, "p99": 35.0, "max": 35.0}
+    assert s["in_flight"]["share"] == 1.0 and s["outcomes"]["recovered"] == 20
+
+
+def test_it_has_every_promised_field():
+    s = summary.summarise(*truth())
+    wanted = ("schema_version seed accel qemu smp image_sha256 injected activated outcomes recovery_us phases_us "
+              "lost_acknowledged_writes duplicate_completions read_mismatches kernel_panics leaks").split()
+    assert set(wanted) <= set(s) and set(s["phases_us"]) == set(phases.PHASES)
+
+
+def test_it_is_a_pure_function():
+    run, lines = truth()
+    before = copy.deepcopy((run, lines))
+    assert summary.summarise(run, lines) == summary.summarise(run, lines) and (run, lines) == before
+
+
+def spoil_lost(run, lines): lines[3]["lost"] = 1
+def spoil_outside(run, lines): run["outside"]["lost"] = 1
+def spoil_twice(run, lines): run["workload"]["duplicates"] = 1
+def spoil_wrong(run, lines): run["workload"]["mismatch"] = 1
+def spoil_pages(run, lines): run["rest_after"]["pages_free"] -= 1
+def spoil_dead(run, lines): run["rest_after"]["dead_pages"] = 1
+def spoil_activated(run, lines): [t.update(activated=False, outcome="not_activated") for t in lines[:3]]
+def spoil_flight(run, lines): [t.update(in_flight=0) for t in lines[:10]]
+def spoil_panic(run, lines): lines[-1]["outcome"] = "kernel_panic"
+def spoil_degraded(run, lines): lines[0]["outcome"] = "degraded"
+def spoil_workload(run, lines): run["workload"] = None
+
+
+@pytest.mark.parametrize("spoil", [spoil_lost, spoil_outside, spoil_twice, spoil_wrong, spoil_pages, spoil_dead, spoil_activated,
+                                   spoil_flight, spoil_panic, spoil_degraded, spoil_workload])
+def test_each_target_can_be_missed(spoil):
+    run, lines = truth()
+    spoil(run, lines)
+    s = summary.summarise(run, lines)
+    assert not s["met"] and summary.exit_code(s) == 1
+
+
+def test_a_harness_error_is_never_a_success():
+    run, lines = truth()
+    lines[0]["outcome"] = "harness_error"
+    assert summary.exit_code(summary.summarise(run, lines)) == 4
+    run, lines = truth()
+    run["verified"] = False
+    assert summary.exit_code(summary.summarise(run, lines)) == 4
+
+
+def test_summary_is_made_again_from_the_files(tmp_path):
+    run, lines = truth()
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "trials.jsonl").write_text("".join(json.dumps(t) + "\n" for t in lines))
+    first = summary.write(tmp_path)
+    text = (tmp_path / "summary.json").read_text()
+    (tmp_path / "summary.json").unlink()
+    assert summary.write(tmp_path) == first and (tmp_path / "summary.json").read_text() == text
+
+
+def test_wilson_interval():
+    low, high = summary.wilson(200, 200)
+    assert 0.98 < low < 0.982 and high == 1.0

@@ -30,7 +30,6 @@ BOOT_SECONDS = 60
 BOOTS = 3
 IDLE_SECONDS = 1.0      # after the console is ready: nothing is left to do then
 IDLE_MEM = "128M"       # the smallest machine that must boot
-INSN_HZ = 1_000_000_000  # -icount shift=0: one instruction, one nanosecond of TSC
 
 # What others need for the same on the same emulator (QEMU 7.2, q35, -cpu max, TCG, one CPU).
 SOURCE = "measured on QEMU 7.2 q35 TCG"
@@ -112,9 +111,9 @@ def suites_run(guest, log, counted):
             raise BenchProblem(f"the guest: {said['error']}")
         if "begin" in said:
             begin = said
-            if said["instructions"] != counted or counted and said["tsc_hz"] != INSN_HZ:
-                raise BenchProblem(f"a tick {'is' if said['instructions'] else 'is not'} an instruction, "
-                                   f"TSC {said['tsc_hz']} Hz: not what QEMU was told")
+            if said["instructions"] != counted:
+                raise BenchProblem(f"a tick is {'' if said['instructions'] else 'not '}an instruction: not what "
+                                   "QEMU was told")
         elif "name" in said:
             samples[said["name"]] = said
         elif "end" in said:
@@ -188,20 +187,12 @@ def appliance(run, build):
     m.disk = qemu.data_disk(run / "data.img")
     with qemu.start(m) as guest:
         log = channel.LogReader(guest.log)
-        ready = log.wait("event", BOOT_SECONDS, lambda event: event == "console_ready")
-        del ready
-        boot_us = log_event(run, "console_ready")["boot_us"]
+        event = {}
+        while event.get("event") != "console_ready":
+            event = log.next(BOOT_SECONDS, "console_ready")
         time.sleep(IDLE_SECONDS)
         used = console_command(guest.console, "mem", r"used\s+(\d+) KiB", BOOT_SECONDS)
-        return boot_us, int(used.group(1))
-
-
-def log_event(run, name):
-    """The whole line of an event, from the log file that QEMU writes."""
-    for line in (run / "kernel.log").read_text(errors="replace").splitlines():
-        if line.startswith("{") and json.loads(line).get("event") == name:
-            return json.loads(line)
-    raise BenchProblem(f"no {name} in {run / 'kernel.log'}")
+        return event["boot_us"], int(used.group(1))
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------

@@ -6,21 +6,59 @@
 #include "trace.h"
 #include "print.h"
 
+#define MAPPINGS_MAX 128u /* a domain: their records are the first process's, not the driver's */
+
 static uint64_t quarantined_total;
+
+/* What a destroyed domain's device may still reach, until the function's next domain confirms a reset. */
+struct orphan {
+    struct list link;
+    uint32_t bdf;
+    struct list mappings;
+};
+static struct list orphans = {&orphans, &orphans};
+_Static_assert(sizeof(struct orphan) <= CELL_BYTES, "an orphan fits a cell");
+
+static void mappings_move(struct list *to, struct list *from)
+{
+    list_each(struct dma_mapping, map, from, of_domain)
+    {
+        list_remove(&map->of_domain);
+        list_append(to, &map->of_domain);
+    }
+}
+
+static void orphan_adopt(struct dma *d)
+{
+    list_each(struct orphan, o, &orphans, link)
+    {
+        if (o->bdf != d->bdf) continue;
+        mappings_move(&d->mappings, &o->mappings);
+        list_remove(&o->link);
+        cell_free(process_root, o);
+    }
+}
 
 uint64_t dma_quarantined_pages(void) { return quarantined_total; }
 
 status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out)
 {
     if (!arch_pci_exists(bdf)) return E_NOT_FOUND;
+    struct orphan *o = cell_alloc(process_root); /* now, so that the domain's end cannot fail */
+    if (!o) return E_QUOTA;
     struct dma *d = cell_alloc(owner);
-    if (!d) return E_QUOTA;
+    if (!d) {
+        cell_free(process_root, o);
+        return E_QUOTA;
+    }
+    d->orphan = o;
     object_init(&d->object, OBJECT_DMA, owner, owner->object.tag);
     d->bdf = bdf;
     d->state = DMA_FENCED; /* whatever ran before us may have left it active */
     list_init(&d->of_user);
     list_init(&d->mappings);
     arch_bus_master(bdf, false);
+    orphan_adopt(d);
     *out = d;
     return OK;
 }
@@ -69,7 +107,7 @@ static uint64_t mapping_end(struct dma_mapping *map)
         quarantined_total -= pages;
     }
     list_remove(&map->of_domain);
-    cell_free(map->payer, map);
+    cell_free(process_root, map);
     return pages;
 }
 
@@ -78,9 +116,11 @@ status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t page
     if (d->state != DMA_READY) return E_NOT_RESET;
     if (pages == 0 || offset > m->pages || pages > m->pages - offset) return E_ARGUMENT;
     if (!(m->flags & MEMORY_DMA)) return E_TYPE;
-    struct dma_mapping *map = cell_alloc(d->object.owner);
+    if (d->mapping_count == MAPPINGS_MAX) return E_NO_SLOTS;
+    struct dma_mapping *map = cell_alloc(process_root);
     if (!map) return E_QUOTA;
-    *map = (struct dma_mapping){.domain = d, .payer = d->object.owner, .memory = m, .pages = pages, .prot = prot};
+    d->mapping_count++;
+    *map = (struct dma_mapping){.memory = m, .pages = pages, .prot = prot};
     map->iova.v = memory_frame(m, offset).v; /* identity: no IOMMU */
     list_append(&d->mappings, &map->of_domain);
     list_append(&m->dma_mappings, &map->of_memory);
@@ -94,6 +134,7 @@ status_t dma_unmap(struct dma *d, iova_t iova)
     {
         if (map->iova.v != iova.v || map->held_pages) continue;
         mapping_end(map);
+        d->mapping_count--;
         return OK;
     }
     return E_NOT_FOUND;
@@ -139,6 +180,7 @@ void dma_reset_done(struct dma *d)
 {
     uint64_t released = 0;
     list_each(struct dma_mapping, map, &d->mappings, of_domain) released += mapping_end(map);
+    d->mapping_count = 0;
     d->state = DMA_READY;
     trace(TRACE_RESET_DONE, d->user ? d->user->object.tag : 0, d->bdf, released);
 }
@@ -147,10 +189,13 @@ void dma_destroy(struct dma *d)
 {
     dma_bus_master_off(d);
     list_remove(&d->of_user);
-    /* What is in quarantine now stays there for ever: nobody can confirm a reset any more. */
-    list_each(struct dma_mapping, map, &d->mappings, of_domain)
-    {
-        map->held_pages = 0;
-        mapping_end(map);
+    struct orphan *o = d->orphan;
+    if (list_empty(&d->mappings)) {
+        cell_free(process_root, o);
+        return;
     }
+    o->bdf = d->bdf;
+    list_init(&o->mappings);
+    mappings_move(&o->mappings, &d->mappings);
+    list_append(&orphans, &o->link);
 }

@@ -9,6 +9,7 @@
 #include "object.h"
 #include "memory.h"
 
+struct orphan;
 enum dma_state { DMA_FENCED, DMA_READY };
 
 struct dma {
@@ -18,11 +19,11 @@ struct dma {
     struct process *user; /* the driver that attached */
     struct list of_user;
     struct list mappings;   /* struct dma_mapping.of_domain */
+    uint32_t mapping_count;
+    struct orphan *orphan; /* dma.c: keeps the mappings when this object ends before its device is reset */
 };
 struct dma_mapping {
     struct list of_domain, of_memory;
-    struct dma *domain;
-    struct process *payer;  /* whose cell this is: the domain's owner */
     struct memory *memory;  /* NULL: destroyed since */
     paddr_t held;           /* in quarantine: frames that have no other owner */
     uint64_t held_pages;

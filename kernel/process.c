@@ -160,9 +160,19 @@ static uint64_t death_fence(struct process *p)
     return quarantined;
 }
 
+/* Youngest generation first, without recursion: how deep a family goes is its processes' choice. */
+static void children_destroy(struct process *p)
+{
+    while (!list_empty(&p->children)) {
+        struct process *child = p;
+        while (!list_empty(&child->children)) child = container_of(child->children.next, struct process, sibling);
+        process_destroy(child);
+    }
+}
+
 static void death_release(struct process *p)
 {
-    list_each(struct process, child, &p->children, sibling) process_destroy(child);
+    children_destroy(p);
     list_each(struct object, o, &p->objects, owned) object_destroy(o);
     source_set(&p->event_source, NULL, 0);
     cap_table_destroy(p);

@@ -262,6 +262,7 @@ static status_t sys_memory_create(struct thread *t, struct context *c)
     struct memory *m;
     TRY(decode_process(t, c->handle, &account));
     REQUIRE(account->state != PROCESS_DEAD, E_STATE);
+    REQUIRE(!(c->w[0] >> 32), E_ARGUMENT);
     ROOM(t->process);
     TRY(memory_create(account, c->info, (uint32_t)c->w[0], &m));
     return give(t, c, &m->object, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE | RIGHT_GRANT | (m->flags & MEMORY_DMA ? RIGHT_DMA : 0));

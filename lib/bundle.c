@@ -4,9 +4,8 @@
 
 static bool bundle_head_valid(const struct bundle *b, uint64_t image_pages)
 {
-    return b->magic == BUNDLE_MAGIC && b->version == BUNDLE_VERSION &&
-           b->length <= image_pages * PAGE_SIZE && b->count <= 0xffff &&
-           sizeof(*b) + b->count * sizeof(struct bundle_entry) <= b->length;
+    return b->magic == BUNDLE_MAGIC && b->version == BUNDLE_VERSION && b->length <= image_pages * PAGE_SIZE &&
+           b->count <= 0xffff && sizeof(*b) + b->count * sizeof(struct bundle_entry) <= b->length;
 }
 
 status_t bundle_map(handle_t image, const struct bundle **out)

@@ -9,11 +9,14 @@
 #include "../abi/manifest.h"
 #include "runtime.h"
 
-struct bundle_file { uint64_t offset, length; }; /* bytes; offset page-aligned */
+struct bundle_file {
+    uint64_t offset, length;
+}; /* bytes; offset page-aligned */
 
 /* Maps the table of files (E_IMAGE: malformed). It stays mapped. */
 status_t bundle_map(handle_t image, const struct bundle **out) MUST_USE;
-status_t bundle_find(const struct bundle *b, const char *name, struct bundle_file *out) MUST_USE; /* E_NOT_FOUND */
+status_t bundle_find(const struct bundle *b, const char *name,
+                     struct bundle_file *out) MUST_USE; /* E_NOT_FOUND */
 /* Maps the manifest and checks its head and sizes. */
 status_t manifest_map(handle_t image, const struct manifest **out) MUST_USE;
 /* Index of the service of this name, or MANIFEST_NONE. */

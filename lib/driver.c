@@ -10,10 +10,10 @@
 #include "../abi/trace.h"
 
 #define ROUNDS_WITHOUT_SLEEP 16 /* then interrupts are looked for: clients must not starve the device */
-#define DEATHS_TOGETHER 3       /* a request that survived as many is issued alone, to find the culprit */
+#define DEATHS_TOGETHER      3  /* a request that survived as many is issued alone, to find the culprit */
 
-#define each_session(d, s, mask)                                                                  \
-    for (uint64_t s##_left = (mask); s##_left != 0; s##_left &= s##_left - 1)                     \
+#define each_session(d, s, mask)                                              \
+    for (uint64_t s##_left = (mask); s##_left != 0; s##_left &= s##_left - 1) \
         for (struct driver_session *s = &(d)->session[__builtin_ctzl(s##_left)]; s; s = NULL)
 
 static void driver_mark(uint32_t mark, uint64_t value)
@@ -207,7 +207,8 @@ static void sessions_report(struct driver *d)
 {
     if (d->submitted && d->ops->kick != NULL) d->ops->kick(d);
     d->submitted = false;
-    each_session(d, s, d->open) {
+    each_session(d, s, d->open)
+    {
         if (s->class == SESSION_BLOCK) block_report(s);
         if (!s->wake) continue;
         s->wake = false;
@@ -237,7 +238,8 @@ static bool driver_round(struct driver *d)
     bool worked = false, room = d->room;
 
     d->room = false; /* set again by what completes from here on */
-    each_session(d, s, d->open) {
+    each_session(d, s, d->open)
+    {
         session_count_round(s);
         if (s->class == SESSION_BLOCK) {
             worked |= block_serve(d, s, room);
@@ -247,7 +249,8 @@ static bool driver_round(struct driver *d)
         }
     }
     sessions_report(d);
-    each_session(d, c, d->closing) {
+    each_session(d, c, d->closing)
+    {
         if (session_change(d, c) != OK) log_line("%s: session %u is not taken", d->ops->name, c->index);
     }
     return worked || d->room;
@@ -264,7 +267,8 @@ static bool driver_may_sleep(struct driver *d)
 {
     driver_waiting_set(d, 1);
     memory_fence();
-    each_session(d, s, d->open) {
+    each_session(d, s, d->open)
+    {
         bool work = s->class == SESSION_BLOCK ? shared_load(&s->hint->submit) != 0 : stream_changed(s);
         if (!work) continue;
         driver_waiting_set(d, 0);

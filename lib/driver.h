@@ -12,25 +12,25 @@ struct driver;
 struct driver_session {
     uint64_t id; /* 0: none at this index */
     uint32_t index, class, slots;
-    status_t refused;     /* session_open failed: every request fails with this */
+    status_t refused; /* session_open failed: every request fails with this */
     uint64_t data_bytes;
-    handle_t client;      /* to signal */
+    handle_t client; /* to signal */
     uint64_t client_bits;
     handle_t request_memory, ledger_memory, hint_memory;
-    handle_t data_memory; /* RIGHT_DMA */
+    handle_t data_memory;                  /* RIGHT_DMA */
     const struct session_request *request; /* block class */
     struct session_ledger *ledger;
     struct session_hint *hint;
     const volatile struct session_stream_client *stream_client; /* stream class */
     struct session_stream_driver *stream_driver;
     uint8_t *data;
-    iova_t data_iova;     /* set by the driver's session_open */
-    uint64_t issued;      /* bit i: slot i is with the device */
-    uint64_t deferred;    /* bit i: slot i is pending and found no room */
-    uint64_t suspects;    /* bit i: slot i was in flight at a death and is not completed since */
-    uint64_t done;        /* bit i: slot i is completed, the client's hint is not set yet */
+    iova_t data_iova;                  /* set by the driver's session_open */
+    uint64_t issued;                   /* bit i: slot i is with the device */
+    uint64_t deferred;                 /* bit i: slot i is pending and found no room */
+    uint64_t suspects;                 /* bit i: slot i was in flight at a death and is not completed since */
+    uint64_t done;                     /* bit i: slot i is completed, the client's hint is not set yet */
     struct session_stream_client seen; /* stream: what the last pump had before it */
-    bool wake;            /* signal the client, if it waits, after this round; pump sets it */
+    bool wake;                         /* signal the client, if it waits, after this round; pump sets it */
 };
 
 struct driver_ops {
@@ -42,17 +42,19 @@ struct driver_ops {
     /* Claims and maps the device. No device access that changes it. */
     status_t (*attach)(struct driver *d); /* E_NOT_FOUND: no such device; may be NULL */
     /* Resets the device, confirms it (sys_dma_reset_done), initialises it from `checkpoint` (NULL: cold). */
-    status_t (*reset)(struct driver *d, const void *checkpoint); /* may be NULL */
+    status_t (*reset)(struct driver *d, const void *checkpoint);          /* may be NULL */
     status_t (*session_open)(struct driver *d, struct driver_session *s); /* after reset; may be NULL */
     void (*session_close)(struct driver *d, struct driver_session *s);
     /* Block: gives a validated request to the device; false: no room now, it is offered again. */
-    bool (*submit)(struct driver *d, struct driver_session *s, uint32_t slot, const struct session_slot *request);
+    bool (*submit)(struct driver *d, struct driver_session *s, uint32_t slot,
+                   const struct session_slot *request);
     void (*kick)(struct driver *d); /* after a round of submits; may be NULL */
     /* Stream: moves what can be moved. */
     void (*pump)(struct driver *d, struct driver_session *s);
     void (*interrupt)(struct driver *d, uint64_t doorbell_bits); /* DOORBELL_IRQ(i), DOORBELL_TIMER */
-    void (*call)(struct driver *d, struct message *m); /* a call on the service's endpoint: writes the reply */
-    uint64_t max_bytes; /* block: largest request; 0: data size */
+    void (*call)(struct driver *d,
+                 struct message *m); /* a call on the service's endpoint: writes the reply */
+    uint64_t max_bytes;              /* block: largest request; 0: data size */
 };
 
 struct driver {
@@ -60,19 +62,19 @@ struct driver {
     handle_t recovery, supervisor, doorbell, endpoint; /* endpoint 0: has none */
     uint32_t generation;
     uint32_t checkpoint_source; /* 0 none, 1 latest, 2 previous */
-    void *staging;      /* checkpoint staging area */
+    void *staging;              /* checkpoint staging area */
     uint64_t staging_bytes;
-    uint64_t sectors;   /* block: capacity, set by reset; requests beyond it fail with E_ARGUMENT */
+    uint64_t sectors;       /* block: capacity, set by reset; requests beyond it fail with E_ARGUMENT */
     struct block_info info; /* block: serial and flags, set by reset */
 
     /* The library's own. */
-    uint32_t sessions;  /* length of recovery's table */
-    uint64_t open;      /* bit i: session[i] is served */
-    uint64_t closing;   /* bit i: session[i] is closed, its requests are still with the device */
+    uint32_t sessions;            /* length of recovery's table */
+    uint64_t open;                /* bit i: session[i] is served */
+    uint64_t closing;             /* bit i: session[i] is closed, its requests are still with the device */
     uint32_t in_flight, suspects; /* sums over the sessions */
-    bool one_by_one;    /* some request was in flight at several deaths: suspects go alone */
-    bool submitted;     /* the device was given something since the last kick */
-    bool room;          /* something completed since deferred requests were offered last */
+    bool one_by_one;              /* some request was in flight at several deaths: suspects go alone */
+    bool submitted;               /* the device was given something since the last kick */
+    bool room;                    /* something completed since deferred requests were offered last */
     struct driver_session session[DOORBELL_SESSIONS];
 };
 

@@ -46,11 +46,13 @@ static void info_write(const struct driver *d, const struct driver_session *s, u
     struct block_info info = d->info;
 
     info.sectors = d->sectors;
-    if (info.max_bytes == 0) info.max_bytes = (uint32_t)(d->ops->max_bytes != 0 ? d->ops->max_bytes : s->data_bytes);
+    if (info.max_bytes == 0)
+        info.max_bytes = (uint32_t)(d->ops->max_bytes != 0 ? d->ops->max_bytes : s->data_bytes);
     memcpy(s->data + offset, &info, sizeof(info));
 }
 
-static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot, const struct session_slot *r)
+static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot,
+                       const struct session_slot *r)
 {
     struct session_entry *entry = &s->ledger->entry[slot];
     status_t status = request_check(d, s, r);

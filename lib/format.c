@@ -39,8 +39,7 @@ static void sink_number(struct sink *s, const struct field *f, uint64_t value, u
         text[--at] = digits[value % base];
         value /= base;
     } while (value != 0);
-    while (f->zero && !f->left && sizeof(text) - at + prefix_length < f->width && at > 4)
-        text[--at] = '0';
+    while (f->zero && !f->left && sizeof(text) - at + prefix_length < f->width && at > 4) text[--at] = '0';
     for (size_t i = prefix_length; i > 0; i--) text[--at] = prefix[i - 1];
     sink_text(s, f, text + at, sizeof(text) - at);
 }
@@ -65,8 +64,7 @@ static const char *field_parse(struct field *f, const char *text, va_list *args)
         return text + 1;
     }
     f->precision = 0;
-    for (; *text >= '0' && *text <= '9'; text++)
-        f->precision = f->precision * 10 + (size_t)(*text - '0');
+    for (; *text >= '0' && *text <= '9'; text++) f->precision = f->precision * 10 + (size_t)(*text - '0');
     return text;
 }
 

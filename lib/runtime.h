@@ -20,8 +20,9 @@ bool arg_text(const char *key, char *out, size_t size);
 /* Maps the first pages of a memory object at a fresh address, which is never reused. map_range starts
  * at offset_pages. sys_memory_unmap(0, (uint64_t)address) ends it. */
 status_t map_new(handle_t memory, uint64_t pages, uint32_t prot, void **out) MUST_USE;
-status_t map_range(handle_t memory, uint64_t offset_pages, uint64_t pages, uint32_t prot, void **out) MUST_USE;
-uint64_t clock_ns(void);   /* from the TSC, no system call */
+status_t map_range(handle_t memory, uint64_t offset_pages, uint64_t pages, uint32_t prot,
+                   void **out) MUST_USE;
+uint64_t clock_ns(void); /* from the TSC, no system call */
 uint64_t rdtsc(void);
 
 /* Formats %s %c %d %u %x %p with widths, 0 and -, l; writes at most size bytes with the final zero. */

@@ -17,24 +17,29 @@ struct block_session {
     handle_t notification; /* ours */
     uint64_t bits;         /* our bits in it */
     uint32_t slots;
-    uint64_t busy;         /* bit i: slot i is pending or not yet taken */
-    uint64_t submitted;    /* bit i: slot i is filled and the driver not told yet */
-    uint64_t ready;        /* bit i: slot i was reported complete and not looked at yet */
-    uint64_t complained;   /* bit i: recovery was told about slot i's request */
+    uint64_t busy;       /* bit i: slot i is pending or not yet taken */
+    uint64_t submitted;  /* bit i: slot i is filled and the driver not told yet */
+    uint64_t ready;      /* bit i: slot i was reported complete and not looked at yet */
+    uint64_t complained; /* bit i: recovery was told about slot i's request */
     uint64_t data_bytes;
     struct session_request *request;
     const struct session_ledger *ledger;
     struct session_hint *hint;
     uint8_t *data;
-    uint64_t violations;   /* completions that did not fit what is outstanding */
+    uint64_t violations; /* completions that did not fit what is outstanding */
 };
-struct block_done { uint32_t slot; status_t status; uint64_t id; };
+struct block_done {
+    uint32_t slot;
+    status_t status;
+    uint64_t id;
+};
 
 /* slots <= SESSION_SLOTS_MAX. notification: one of the caller's with READ|WRITE; 0: makes its own. */
 status_t block_open(struct block_session *s, const char *service, uint32_t slots, uint64_t data_bytes,
                     handle_t notification) MUST_USE;
 /* Puts a request into a free slot; returns the slot, or -1 if all are busy. Nothing is signalled yet. */
-int block_submit(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length, uint64_t offset);
+int block_submit(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length,
+                 uint64_t offset);
 void block_kick(struct block_session *s); /* tells the driver, if it sleeps, about all submitted */
 /* Takes up to max completions without waiting; frees their slots. Each request is returned once. */
 uint32_t block_take(struct block_session *s, struct block_done *done, uint32_t max);
@@ -45,7 +50,8 @@ bool block_arm(struct block_session *s) MUST_USE;
 /* Ends the session: nothing may be pending (E_BUSY). Its memory is gone after this. */
 status_t block_close(struct block_session *s) MUST_USE;
 /* One request, waits for it. For a session with nothing else outstanding. */
-status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length, uint64_t offset) MUST_USE;
+status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length,
+                  uint64_t offset) MUST_USE;
 
 struct stream_session {
     uint64_t id, driver_bit, bits;
@@ -53,14 +59,14 @@ struct stream_session {
     struct session_stream_client *client;
     const volatile struct session_stream_driver *driver;
     uint8_t *tx, *rx;
-    uint64_t violations;   /* indices that cannot be */
+    uint64_t violations; /* indices that cannot be */
     bool complained;
 };
 status_t stream_open(struct stream_session *s, const char *service, handle_t notification) MUST_USE;
 size_t stream_write(struct stream_session *s, const void *data, size_t n); /* what fits; never waits */
 size_t stream_read(struct stream_session *s, void *data, size_t n);        /* what is there; never waits */
 void stream_control(struct stream_session *s, uint32_t settings);          /* line settings */
-void stream_wait(struct stream_session *s); /* sleeps until there may be input or room */
+void stream_wait(struct stream_session *s);         /* sleeps until there may be input or room */
 bool stream_arm(struct stream_session *s) MUST_USE; /* as block_arm: false: there is input to read */
 
 #endif

@@ -55,8 +55,8 @@ status_t block_open(struct block_session *s, const char *service, uint32_t slots
 
     if (entry == NULL) return E_NOT_FOUND;
     if (slots == 0 || slots > SESSION_SLOTS_MAX) return E_ARGUMENT;
-    *s = (struct block_session){.slots = slots, .data_bytes = data_bytes, .next_id = 1,
-                                .notification = notification};
+    *s = (struct block_session){
+        .slots = slots, .data_bytes = data_bytes, .next_id = 1, .notification = notification};
     m.w[0] = entry->value;
     m.w[1] = SESSION_BLOCK;
     m.w[2] = slots;
@@ -160,7 +160,8 @@ void block_wait(struct block_session *s)
     if (block_arm(s)) (void)sys_wait(s->notification); /* whatever woke us, the caller looks */
 }
 
-status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length, uint64_t offset)
+status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length,
+                  uint64_t offset)
 {
     struct block_done done;
 

@@ -17,7 +17,4 @@ __asm__(".section .text.start,\"ax\",@progbits\n"
         ".size _start, . - _start\n"
         ".text\n");
 
-void runtime_start(void)
-{
-    sys_exit((uint64_t)(int64_t)main());
-}
+void runtime_start(void) { sys_exit((uint64_t)(int64_t)main()); }

@@ -66,7 +66,7 @@ status_t recovery_open(struct recovery *r, tag_t client, uint64_t service, uint6
                            .id = ++r->last_session_id,
                            .server = (uint32_t)service,
                            .client = client,
-                           .class = (uint32_t)class,
+                           .class = (uint32_t) class,
                            .slots = (uint32_t)slots,
                            .data_bytes = data_bytes};
     v->used |= 1ul << index;
@@ -76,10 +76,7 @@ status_t recovery_open(struct recovery *r, tag_t client, uint64_t service, uint6
     return OK;
 }
 
-void recovery_close(struct rsession *s)
-{
-    s->state = SESSION_CLOSING;
-}
+void recovery_close(struct rsession *s) { s->state = SESSION_CLOSING; }
 
 bool recovery_session_releasable(const struct recovery *r, const struct rsession *s)
 {
@@ -156,7 +153,7 @@ status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struc
     for (uint64_t left = v->used; left != 0; left &= left - 1)
         ledger_take_over(&r->session[v->session[__builtin_ctzl(left)]], v->generation, out);
     v->generation = generation;
-    v->class = (uint32_t)class;
+    v->class = (uint32_t) class;
     v->poisoned += out->poisoned;
     watch_reset(&v->watch);
     return OK;

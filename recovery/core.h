@@ -23,9 +23,9 @@ enum session_state { SESSION_FREE, SESSION_OPEN, SESSION_CLOSING };
 
 struct rsession {
     enum session_state state;
-    uint32_t index;    /* in its server's table */
-    uint64_t id;       /* unique since boot, from 1 */
-    uint32_t server;   /* service index */
+    uint32_t index;  /* in its server's table */
+    uint64_t id;     /* unique since boot, from 1 */
+    uint32_t server; /* service index */
     tag_t client;
     uint32_t class, slots;
     uint64_t data_bytes;
@@ -36,15 +36,15 @@ struct rsession {
     const struct session_stream_client *stream_client; /* stream class */
     struct session_stream_driver *stream_driver;
 
-    uint8_t attempts[SESSION_SLOTS_MAX];    /* deaths with request attempt_id[i] in flight */
+    uint8_t attempts[SESSION_SLOTS_MAX]; /* deaths with request attempt_id[i] in flight */
     uint64_t attempt_id[SESSION_SLOTS_MAX];
-    uint64_t id_seen;                       /* largest request id seen: the number submitted */
-    uint32_t tx_tail_good, rx_head_good;    /* stream: last indices that could be */
+    uint64_t id_seen;                    /* largest request id seen: the number submitted */
+    uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
 };
 
 enum watch_state {
     WATCH_STARTING, /* attached, its main loop has not run yet: the supervisor's start timeout holds */
-    WATCH_QUIET,    /* nothing pending */
+    WATCH_QUIET,    /* nothing pending, and it sleeps */
     WATCH_BUSY,     /* pending since, or progressed or answered at, the times below */
     WATCH_ASKED,    /* no progress for half the time: its doorbell was rung */
     WATCH_REPORTED, /* this incarnation is given up */
@@ -56,12 +56,13 @@ struct watch {
 };
 struct watch_sample { /* of all sessions of a service */
     uint32_t pending, issued, rounds, nonsense;
+    uint32_t awake;    /* sessions whose driver does not say that it sleeps */
     uint64_t progress; /* differs if anything completed */
 };
 enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED };
 
 #define CHECKPOINT_MAGIC 0x31544b4843504f43ul /* "COPCHKT1" */
-struct checkpoint { /* fills no more than a page */
+struct checkpoint {                           /* fills no more than a page */
     uint64_t magic;
     uint32_t service, schema; /* schema: the driver's version of the data */
     uint64_t sequence;
@@ -70,20 +71,25 @@ struct checkpoint { /* fills no more than a page */
     uint8_t data[CHECKPOINT_MAX];
 };
 enum checkpoint_verdict {
-    CHECKPOINT_GOOD, CHECKPOINT_EMPTY, CHECKPOINT_BAD_MAGIC, CHECKPOINT_BAD_SERVICE,
-    CHECKPOINT_BAD_SCHEMA, CHECKPOINT_BAD_LENGTH, CHECKPOINT_BAD_SUM,
+    CHECKPOINT_GOOD,
+    CHECKPOINT_EMPTY,
+    CHECKPOINT_BAD_MAGIC,
+    CHECKPOINT_BAD_SERVICE,
+    CHECKPOINT_BAD_SCHEMA,
+    CHECKPOINT_BAD_LENGTH,
+    CHECKPOINT_BAD_SUM,
 };
 enum checkpoint_source { CHECKPOINT_NONE, CHECKPOINT_LATEST, CHECKPOINT_PREVIOUS };
 
-struct server { /* one for each service of the manifest */
-    uint32_t generation; /* incarnation that attached last; 0: none yet */
-    uint32_t class;      /* of its sessions; 0: not known yet or none */
-    uint64_t used;       /* bit i: session[i] is not free */
+struct server {                         /* one for each service of the manifest */
+    uint32_t generation;                /* incarnation that attached last; 0: none yet */
+    uint32_t class;                     /* of its sessions; 0: not known yet or none */
+    uint64_t used;                      /* bit i: session[i] is not free */
     uint8_t session[DOORBELL_SESSIONS]; /* indices into recovery.session */
     struct watch watch;
     struct checkpoint *checkpoint[2]; /* the shell's pages; NULL before the first commit */
-    uint64_t checkpoints;  /* committed since boot: the last sequence number */
-    uint32_t poisoned;     /* requests given up since boot */
+    uint64_t checkpoints;             /* committed since boot: the last sequence number */
+    uint32_t poisoned;                /* requests given up since boot */
 };
 
 struct recovery {
@@ -110,7 +116,8 @@ bool recovery_session_releasable(const struct recovery *r, const struct rsession
 /* An open session of an older incarnation of this client, or NULL. */
 struct rsession *recovery_session_stale(struct recovery *r, tag_t client);
 /* The open session of this id, if the caller is its client. E_NOT_FOUND */
-status_t recovery_session_of_client(struct recovery *r, tag_t client, uint64_t id, struct rsession **out) MUST_USE;
+status_t recovery_session_of_client(struct recovery *r, tag_t client, uint64_t id,
+                                    struct rsession **out) MUST_USE;
 /* The session at this index of the caller's table (NULL: none). E_STATE: the caller is not the attached
  * incarnation; E_NOT_FOUND: past the end. held: session id that the driver has there, 0: none. */
 status_t recovery_session_get(struct recovery *r, tag_t server, uint64_t index, uint64_t held,
@@ -125,7 +132,8 @@ struct attach_report {
     uint64_t poisoned_id;  /* the last of them */
 };
 /* A new incarnation takes over. E_STATE: it is not newer than the last. */
-status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struct attach_report *out) MUST_USE;
+status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class,
+                         struct attach_report *out) MUST_USE;
 /* Status_t of a caller that must be the attached incarnation of its service. */
 status_t recovery_attached(const struct recovery *r, tag_t server) MUST_USE;
 
@@ -134,17 +142,19 @@ status_t recovery_attached(const struct recovery *r, tag_t server) MUST_USE;
 /* After the death of the incarnation dead_generation, before the next may look: makes every entry one
  * that can be, counts attempts, completes what is poisoned. */
 void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attach_report *report);
-bool ledger_nonsense(const struct rsession *s, uint64_t slot); /* an entry that no sane driver writes */
+bool ledger_nonsense(const struct rsession *s, uint64_t slot);    /* an entry that no sane driver writes */
 void ledger_sample(struct rsession *s, struct watch_sample *sum); /* adds */
 
 /* --- Checkpoints (core_checkpoint.c) ----------------------------------------------------------------- */
 
 enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t service, uint32_t schema);
 /* Which of the two (0, 1) is newest good; source says how it is called. -1: none. */
-int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema, enum checkpoint_source *source);
+int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
+                      enum checkpoint_source *source);
 /* Copies data over the one that is not the newest good one. Returns the sequence number. length is at
  * most CHECKPOINT_MAX. */
-uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data, uint32_t length);
+uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
+                           uint32_t length);
 /* The driver found the latest unusable: the next choice is the previous one. */
 void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema);
 

@@ -46,7 +46,8 @@ enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t se
     return c->schema == schema ? CHECKPOINT_GOOD : CHECKPOINT_BAD_SCHEMA;
 }
 
-int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema, enum checkpoint_source *source)
+int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
+                      enum checkpoint_source *source)
 {
     *source = CHECKPOINT_NONE;
     if (v->checkpoint[0] == NULL) return -1;
@@ -61,7 +62,8 @@ int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
     return best;
 }
 
-uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data, uint32_t length)
+uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
+                           uint32_t length)
 {
     enum checkpoint_source source;
     int keep = checkpoint_choose(v, service, schema, &source);

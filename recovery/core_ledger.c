@@ -20,10 +20,7 @@ static bool entry_nonsense(const struct session_entry *e, uint64_t completed, ui
 }
 
 /* Index that no ring of STREAM_RING bytes can have between a writer and a reader. */
-static bool span_nonsense(uint32_t head, uint32_t tail)
-{
-    return head - tail > STREAM_RING;
-}
+static bool span_nonsense(uint32_t head, uint32_t tail) { return head - tail > STREAM_RING; }
 
 static bool stream_nonsense(const struct rsession *s)
 {
@@ -66,7 +63,8 @@ static void slot_in_flight(struct rsession *s, uint32_t slot, uint64_t id, struc
     }
 }
 
-static void slot_take_over(struct rsession *s, uint32_t slot, uint32_t dead_generation, struct attach_report *report)
+static void slot_take_over(struct rsession *s, uint32_t slot, uint32_t dead_generation,
+                           struct attach_report *report)
 {
     struct session_entry *e = &s->ledger->entry[slot];
     uint64_t id = load(&s->request->slot[slot].id), completed = load(&e->completed_id);
@@ -135,6 +133,7 @@ static void stream_sample(struct rsession *s, struct watch_sample *sum)
     uint32_t rx_head = load(&s->stream_driver->rx_head);
 
     sum->rounds += load(&s->stream_driver->rounds);
+    sum->awake += load(&s->stream_driver->driver_waiting) == 0;
     if (stream_nonsense(s)) {
         sum->nonsense++;
         return;
@@ -154,4 +153,5 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum)
     }
     for (uint32_t i = 0; i < s->slots; i++) slot_sample(s, i, sum);
     sum->rounds += load(&s->ledger->rounds);
+    sum->awake += load(&s->ledger->driver_waiting) == 0;
 }

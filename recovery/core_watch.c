@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Is a driver with pending work alive? Owns a service's struct watch. Progress, not pings: while requests
- * complete nobody is asked anything. A driver without progress for half its watchdog time is asked once,
+ * complete nobody is asked anything. Work is what is pending, and also whatever keeps a driver awake: one
+ * that spins starves its clients, who then have nothing pending. A driver without progress for half its watchdog time is asked once,
  * by ringing its doorbell; a live one wakes, looks for work and so counts a round. One that does not is
  * stalled when its whole time is over. One that does is waiting for a slow device (a flush on the host
  * can take long) and gets DEVICE_LIMIT: killing it would not make the device faster, and each death
  * counts against the requests in flight.
  *
  *   STARTING -> QUIET            its first round
- *   QUIET    -> BUSY             something is pending
+ *   QUIET    -> BUSY             something is pending, or it does not sleep
  *   BUSY     -> ASKED            half the time without progress or answer    verdict ASK
  *   ASKED    -> BUSY             progress, or a round: it answered
- *   BUSY, ASKED -> QUIET         nothing is pending
+ *   BUSY, ASKED -> QUIET         nothing is pending, and it sleeps
  *   ASKED    -> REPORTED         the time is over, and it had two chances     verdict STALLED
  *   BUSY     -> REPORTED         it answers, but the device limit is over     verdict STALLED
  *   STARTING -> REPORTED         pending, no round ever, device limit over    verdict STALLED
@@ -23,10 +24,7 @@
  * once if the host held the whole machine for a while, two may not. */
 #define SCANS_BEFORE_VERDICT 2
 
-void watch_reset(struct watch *w)
-{
-    *w = (struct watch){.state = WATCH_STARTING};
-}
+void watch_reset(struct watch *w) { *w = (struct watch){.state = WATCH_STARTING}; }
 
 static void watch_busy(struct watch *w, const struct watch_sample *sample, uint64_t now_ns)
 {
@@ -50,7 +48,8 @@ static enum watch_verdict watch_asked(struct watch *w, const struct watch_sample
         return WATCH_FINE;
     }
     w->scans++;
-    return w->scans >= SCANS_BEFORE_VERDICT && now_ns - w->answer_ns >= watchdog_ns ? watch_report(w) : WATCH_FINE;
+    return w->scans >= SCANS_BEFORE_VERDICT && now_ns - w->answer_ns >= watchdog_ns ? watch_report(w)
+                                                                                    : WATCH_FINE;
 }
 
 /* It may have hung while it served nobody, before its first session: the long limit holds then. */
@@ -68,7 +67,7 @@ enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample
         if (sample->rounds == 0) return watch_starting(w, sample, now_ns);
         w->state = WATCH_QUIET;
     }
-    if (sample->pending == 0) {
+    if (sample->pending == 0 && sample->awake == 0) {
         w->state = WATCH_QUIET;
         return WATCH_FINE;
     }

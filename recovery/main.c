@@ -21,10 +21,7 @@ static handle_t trace, supervisor, endpoint, timer;
 static uint64_t tick_ns;
 static bool ticking;
 
-static const char *service_name(uint32_t service)
-{
-    return core.manifest->service[service].name;
-}
+static const char *service_name(uint32_t service) { return core.manifest->service[service].name; }
 
 static void mark(uint32_t kind, uint64_t value)
 {
@@ -178,13 +175,14 @@ static status_t handle_commit(tag_t caller, struct message *m)
     struct server *v = &core.server[service];
     status = server_checkpoint_make(&server_objects[service], v);
     if (status != OK) return status;
-    m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], server_objects[service].staging_at, (uint32_t)m->w[1]);
+    m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], server_objects[service].staging_at,
+                                (uint32_t)m->w[1]);
     return OK;
 }
 
 static void checkpoint_log(const struct server *v, uint32_t service, uint32_t schema)
 {
-    static const char *const why[] = {"good",         "empty",          "wrong magic", "of another service",
+    static const char *const why[] = {"good",         "empty",        "wrong magic", "of another service",
                                       "wrong schema", "wrong length", "wrong sum"};
 
     for (int i = 0; i < 2; i++) {

@@ -11,10 +11,10 @@
 enum session_part { PART_REQUEST, PART_LEDGER, PART_HINT, PART_DATA, PARTS };
 
 struct session_objects {
-    handle_t memory[PARTS];  /* recovery's own: deleting one destroys the memory */
-    handle_t driver[PARTS];  /* what the driver gets of it */
-    handle_t client[PARTS];  /* what the client gets of it */
-    handle_t notification;   /* the client's, to be passed to the driver */
+    handle_t memory[PARTS]; /* recovery's own: deleting one destroys the memory */
+    handle_t driver[PARTS]; /* what the driver gets of it */
+    handle_t client[PARTS]; /* what the client gets of it */
+    handle_t notification;  /* the client's, to be passed to the driver */
 };
 struct server_objects {
     handle_t doorbell, doorbell_driver, doorbell_client; /* 0: not made yet */

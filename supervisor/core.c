@@ -41,8 +41,7 @@ static bool serving(enum service_state state)
     return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING;
 }
 
-static struct supervisor_action *act(struct step *step, enum supervisor_action_kind kind,
-                                     uint32_t i)
+static struct supervisor_action *act(struct step *step, enum supervisor_action_kind kind, uint32_t i)
 {
     ASSERT(step->count < step->max);
     struct supervisor_action *action = &step->action[step->count++];
@@ -87,8 +86,7 @@ static void fail(struct step *step, uint32_t i, enum cause cause)
     kill_into(step, i, SERVICE_STATE_FAILING, cause);
 }
 
-/* --- Groups and dependencies
- * ---------------------------------------------------------------------- */
+/* --- Groups and dependencies ---------------------------------------------------------------- */
 /* Bit of the service's group if that is rest_for_one, else 0. */
 static uint32_t rest_bit(const struct supervisor_state *state, uint32_t i)
 {
@@ -106,8 +104,8 @@ static void mark_followers(struct supervisor_state *state, uint32_t i)
         const struct manifest_service *m = entry_of(state, j);
         bool follows = (rest_bit(state, j) & groups) != 0;
         for (uint32_t d = 0; d < m->depend_count; d++)
-            follows |= m->depend[d].kind == DEPEND_RESTART_WITH &&
-                       state->service[m->depend[d].service].marked;
+            follows |=
+                m->depend[d].kind == DEPEND_RESTART_WITH && state->service[m->depend[d].service].marked;
         state->service[j].marked = follows;
         if (follows) groups |= rest_bit(state, j);
     }
@@ -127,24 +125,18 @@ static void stop_followers(struct step *step, uint32_t i)
 /* In order of precedence. */
 enum verdict { VERDICT_START, VERDICT_WAIT, VERDICT_LEAVE, VERDICT_GIVE_UP };
 
-static enum verdict worse(enum verdict a, enum verdict b)
-{
-    return a > b ? a : b;
-}
+static enum verdict worse(enum verdict a, enum verdict b) { return a > b ? a : b; }
 
 static enum verdict verdict_of_edge(const struct supervisor_state *state, uint32_t i,
                                     const struct manifest_depend *edge)
 {
     switch (state->service[edge->service].state) {
     case SERVICE_STATE_RUNNING:
-    case SERVICE_STATE_DONE:
-        return VERDICT_START;
-    case SERVICE_STATE_GAVE_UP:
-        return edge->kind == DEPEND_RESTART_WITH ? VERDICT_GIVE_UP : VERDICT_WAIT;
+    case SERVICE_STATE_DONE: return VERDICT_START;
+    case SERVICE_STATE_GAVE_UP: return edge->kind == DEPEND_RESTART_WITH ? VERDICT_GIVE_UP : VERDICT_WAIT;
     case SERVICE_STATE_ABSENT:
         return entry_of(state, i)->flags & SERVICE_OPTIONAL ? VERDICT_LEAVE : VERDICT_WAIT;
-    default:
-        return VERDICT_WAIT;
+    default: return VERDICT_WAIT;
     }
 }
 
@@ -154,17 +146,13 @@ static enum verdict verdict_of_member(enum service_state state)
     switch (state) {
     case SERVICE_STATE_RUNNING:
     case SERVICE_STATE_DONE:
-    case SERVICE_STATE_ABSENT:
-        return VERDICT_START;
-    case SERVICE_STATE_GAVE_UP:
-        return VERDICT_GIVE_UP;
-    default:
-        return VERDICT_WAIT;
+    case SERVICE_STATE_ABSENT: return VERDICT_START;
+    case SERVICE_STATE_GAVE_UP: return VERDICT_GIVE_UP;
+    default: return VERDICT_WAIT;
     }
 }
 
-static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i,
-                               const enum verdict group[16])
+static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i, const enum verdict group[16])
 {
     const struct manifest_service *m = entry_of(state, i);
     enum verdict verdict = rest_bit(state, i) ? group[m->group] : VERDICT_START;
@@ -209,18 +197,10 @@ static void judge(struct step *step, uint32_t i, enum verdict verdict)
     struct supervised *s = &step->state->service[i];
     enum service_state was = s->state;
     switch (verdict) {
-    case VERDICT_START:
-        start(step, i);
-        return;
-    case VERDICT_WAIT:
-        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
-        return;
-    case VERDICT_LEAVE:
-        enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
-        break;
-    case VERDICT_GIVE_UP:
-        enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
-        break;
+    case VERDICT_START: start(step, i); return;
+    case VERDICT_WAIT: enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); return;
+    case VERDICT_LEAVE: enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER); break;
+    case VERDICT_GIVE_UP: enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER); break;
     }
     s->cause = CAUSE_DEPENDENCY;
     if (s->state != was) report(step, i);
@@ -250,8 +230,7 @@ static bool window_count(struct step *step, uint32_t i)
     const struct manifest_service *m = entry_of(step->state, i);
     struct supervised *s = &step->state->service[i];
     const uint32_t ring = SUPERVISOR_INTENSITY_MAX + 1;
-    while (s->window_count &&
-           step->now_ns - s->window[s->window_first] > m->period_ms * NS_PER_MS) {
+    while (s->window_count && step->now_ns - s->window[s->window_first] > m->period_ms * NS_PER_MS) {
         s->window_first = (s->window_first + 1) % ring;
         s->window_count--;
     }
@@ -268,8 +247,7 @@ static uint64_t backoff_ns(const struct supervisor_state *state, uint32_t i)
     return (ms < m->backoff_max_ms ? ms : m->backoff_max_ms) * NS_PER_MS;
 }
 
-/* --- Events
- * ------------------------------------------------------------------------------------------ */
+/* --- Events --------------------------------------------------------------------------------- */
 static void on_boot(struct step *step)
 {
     if (step->state->phase == PHASE_NEW) step->state->phase = PHASE_RUN;
@@ -370,8 +348,7 @@ static void on_reset(struct step *step, uint32_t i)
     struct supervisor_state *state = step->state;
     enum service_state was = state->service[i].state;
     if (state->phase != PHASE_RUN) return; /* DONE is for good in a system that stops */
-    if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE)
-        return;
+    if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE) return;
     stop_followers(step, i); /* of a service that was DONE */
     state->service[i].window_count = 0;
     enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
@@ -404,15 +381,9 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
 {
     uint32_t i = event->service;
     switch (event->kind) {
-    case SUPERVISOR_EVENT_BOOT:
-        on_boot(step);
-        break;
-    case SUPERVISOR_EVENT_TICK:
-        on_tick(step);
-        break;
-    case SUPERVISOR_EVENT_STOP:
-        on_stop(step, event->code);
-        break;
+    case SUPERVISOR_EVENT_BOOT: on_boot(step); break;
+    case SUPERVISOR_EVENT_TICK: on_tick(step); break;
+    case SUPERVISOR_EVENT_STOP: on_stop(step, event->code); break;
     case SUPERVISOR_EVENT_READY:
         if (is_current(step->state, event)) on_ready(step, i);
         break;
@@ -422,23 +393,18 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
     case SUPERVISOR_EVENT_COMPLAINT:
         if (is_current(step->state, event)) on_complaint(step, i, event->cause);
         break;
-    case SUPERVISOR_EVENT_KILL:
-        on_complaint(step, i, CAUSE_KILLED);
-        break;
-    case SUPERVISOR_EVENT_RESET:
-        on_reset(step, i);
-        break;
+    case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
+    case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
     }
 }
 
-size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event,
-                       uint64_t now_ns, struct supervisor_action *action, size_t max)
+size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event, uint64_t now_ns,
+                       struct supervisor_action *action, size_t max)
 {
     struct step step = {.state = state, .now_ns = now_ns, .action = action, .max = max};
     uint64_t timer_ns = event->kind == SUPERVISOR_EVENT_TICK ? SUPERVISOR_NEVER : state->timer_ns;
     ASSERT(max >= supervisor_actions_max(state->count));
-    bool about_service = event->kind != SUPERVISOR_EVENT_BOOT &&
-                         event->kind != SUPERVISOR_EVENT_TICK &&
+    bool about_service = event->kind != SUPERVISOR_EVENT_BOOT && event->kind != SUPERVISOR_EVENT_TICK &&
                          event->kind != SUPERVISOR_EVENT_STOP;
     if (about_service && (event->service == 0 || event->service >= state->count)) return 0;
     if (state->phase == PHASE_NEW && event->kind != SUPERVISOR_EVENT_BOOT) return 0;

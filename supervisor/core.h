@@ -20,9 +20,9 @@ enum supervisor_event_kind {
     SUPERVISOR_EVENT_COMPLAINT, /* service, generation, cause: somebody who is believed found it
                                    broken */
     SUPERVISOR_EVENT_TICK,      /* the timer asked for fired, or it is just a good moment to look */
-    SUPERVISOR_EVENT_KILL, /* service: the operator ends its process; policy decides what follows */
-    SUPERVISOR_EVENT_RESET, /* service: the operator clears gave-up, absent or done */
-    SUPERVISOR_EVENT_STOP,  /* code: enum system_op; ends everything, then HALT */
+    SUPERVISOR_EVENT_KILL,      /* service: the operator ends its process; policy decides what follows */
+    SUPERVISOR_EVENT_RESET,     /* service: the operator clears gave-up, absent or done */
+    SUPERVISOR_EVENT_STOP,      /* code: enum system_op; ends everything, then HALT */
 };
 struct supervisor_event {
     enum supervisor_event_kind kind;
@@ -51,16 +51,14 @@ struct supervisor_action {
 
 struct supervised { /* what the core knows of one service */
     enum service_state state;
-    uint32_t generation; /* of its last start; 0: never started */
-    uint32_t restarts;   /* starts after the first */
-    enum cause cause;    /* of its last death */
-    uint64_t
-        deadline_ns; /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
-    bool leads;      /* somebody restarts with it */
-    bool marked;     /* scratch of one step */
+    uint32_t generation;  /* of its last start; 0: never started */
+    uint32_t restarts;    /* starts after the first */
+    enum cause cause;     /* of its last death */
+    uint64_t deadline_ns; /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
+    bool leads;           /* somebody restarts with it */
+    bool marked;          /* scratch of one step */
     uint16_t window_count, window_first;
-    uint64_t window[SUPERVISOR_INTENSITY_MAX +
-                    1]; /* times of counted deaths within the period, a ring */
+    uint64_t window[SUPERVISOR_INTENSITY_MAX + 1]; /* times of counted deaths within the period, a ring */
 };
 enum supervisor_phase { PHASE_NEW, PHASE_RUN, PHASE_STOPPING, PHASE_HALTED };
 struct supervisor_state {
@@ -79,17 +77,14 @@ static inline size_t supervisor_state_size(uint32_t count)
 }
 /* No step makes more actions than this: KILL or START with MARK, and REPORT a service; TIMER; HALT.
  */
-static inline size_t supervisor_actions_max(uint32_t count)
-{
-    return 3 * (size_t)count + 2;
-}
+static inline size_t supervisor_actions_max(uint32_t count) { return 3 * (size_t)count + 2; }
 
 /* state: supervisor_state_size(manifest->service_count) bytes; manifest outlives it. */
 void supervisor_init(struct supervisor_state *state, const struct manifest *manifest);
 /* Returns the number of actions, to be carried out in order. max >= supervisor_actions_max. Events
  * about an older generation, and events that do not fit the state, change nothing. */
-size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event,
-                       uint64_t now_ns, struct supervisor_action *action, size_t max);
+size_t supervisor_step(struct supervisor_state *state, const struct supervisor_event *event, uint64_t now_ns,
+                       struct supervisor_action *action, size_t max);
 /* Holds between any two steps. */
 bool supervisor_invariants(const struct supervisor_state *state);
 /* Its process exists, as far as the core knows. */

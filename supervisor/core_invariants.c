@@ -17,10 +17,8 @@ static bool inv_deadline(const struct supervisor_state *state, const struct supe
 
 static bool inv_window(const struct manifest_service *m, const struct supervised *s)
 {
-    if (s->window_count > m->intensity + 1 || s->window_first > SUPERVISOR_INTENSITY_MAX)
-        return false;
-    if (s->window_count > m->intensity && s->state != SERVICE_STATE_GAVE_UP &&
-        s->state != SERVICE_STATE_DONE)
+    if (s->window_count > m->intensity + 1 || s->window_first > SUPERVISOR_INTENSITY_MAX) return false;
+    if (s->window_count > m->intensity && s->state != SERVICE_STATE_GAVE_UP && s->state != SERVICE_STATE_DONE)
         return false;
     for (uint32_t n = 1; n < s->window_count; n++) {
         uint32_t ring = SUPERVISOR_INTENSITY_MAX + 1;
@@ -39,8 +37,8 @@ static bool inv_follower(const struct supervisor_state *state, uint32_t i)
     if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
     for (uint32_t d = 0; d < m->depend_count; d++) {
         enum service_state other = state->service[m->depend[d].service].state;
-        bool held = other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING ||
-                    other == SERVICE_STATE_DONE;
+        bool held =
+            other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING || other == SERVICE_STATE_DONE;
         if (m->depend[d].kind == DEPEND_RESTART_WITH && !held) return false;
     }
     return true;
@@ -52,8 +50,7 @@ static bool inv_group(const struct supervisor_state *state, uint32_t i)
 {
     const struct manifest_service *m = &state->manifest->service[i];
     enum service_state own = state->service[i].state;
-    if (m->group == MANIFEST_NONE ||
-        state->manifest->group[m->group].strategy != STRATEGY_REST_FOR_ONE)
+    if (m->group == MANIFEST_NONE || state->manifest->group[m->group].strategy != STRATEGY_REST_FOR_ONE)
         return true;
     if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
     for (uint32_t j = 1; j < i; j++) {
@@ -87,8 +84,7 @@ bool supervisor_invariants(const struct supervisor_state *state)
         if (supervisor_state_live(s->state) && s->generation == 0) return false;
         if (state->phase == PHASE_HALTED && s->state != SERVICE_STATE_DONE) return false;
         if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
-        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i))
-            return false;
+        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i)) return false;
     }
     return true;
 }

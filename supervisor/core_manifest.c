@@ -27,13 +27,11 @@ static const char *check_header(const struct manifest *m, size_t bytes)
     if (bytes < sizeof(*m) || ((uintptr_t)m & 7)) return "shorter than its header, or misaligned";
     if (m->magic != MANIFEST_MAGIC) return "wrong magic";
     if (m->version != MANIFEST_VERSION) return "another version";
-    if (m->service_size != sizeof(struct manifest_service))
-        return "another size of service entries";
+    if (m->service_size != sizeof(struct manifest_service)) return "another size of service entries";
     if (m->service_count < 1 || m->service_count > MANIFEST_SERVICES)
         return "number of services out of range";
     if (m->group_count > GROUPS_MAX) return "too many groups";
-    if (m->size != bytes ||
-        bytes != sizeof(*m) + (size_t)m->service_count * sizeof(struct manifest_service))
+    if (m->size != bytes || bytes != sizeof(*m) + (size_t)m->service_count * sizeof(struct manifest_service))
         return "truncated, or longer than its services";
     for (uint32_t g = 0; g < m->group_count; g++) {
         if (!text_good(m->group[g].name, MANIFEST_NAME_MAX)) return "a group without a name";
@@ -50,24 +48,20 @@ static const char *check_policy(const struct manifest *m, const struct manifest_
     if (s->period_ms == 0 || s->period_ms > 3600000) return "period out of range";
     if (s->backoff_initial_ms > s->backoff_max_ms || s->backoff_max_ms > 3600000)
         return "backoff out of range";
-    if (s->start_timeout_ms == 0 || s->start_timeout_ms > 3600000)
-        return "start timeout out of range";
+    if (s->start_timeout_ms == 0 || s->start_timeout_ms > 3600000) return "start timeout out of range";
     if (s->watchdog_ms > 3600000) return "watchdog out of range";
     if (s->priority == 0 || s->priority >= 30) return "priority out of range";
-    if (s->budget_us > s->budget_period_us || s->budget_period_us >= 1u << 28)
-        return "budget out of range";
+    if (s->budget_us > s->budget_period_us || s->budget_period_us >= 1u << 28) return "budget out of range";
     if (s->quota_pages == 0 || s->quota_pages > 1u << 20) return "quota out of range";
     return NULL;
 }
 
-static const char *check_lists(const struct manifest *m, const struct manifest_service *s,
-                               uint32_t i)
+static const char *check_lists(const struct manifest *m, const struct manifest_service *s, uint32_t i)
 {
     if (s->depend_count > MANIFEST_DEPENDS || s->call_count > MANIFEST_DEPENDS ||
         s->session_count > MANIFEST_DEPENDS)
         return "too many dependencies, calls or sessions";
-    if (s->port_count > MANIFEST_PORTS || s->irq_count > MANIFEST_IRQS ||
-        s->pci_count > MANIFEST_PCI)
+    if (s->port_count > MANIFEST_PORTS || s->irq_count > MANIFEST_IRQS || s->pci_count > MANIFEST_PCI)
         return "too many ports, interrupts or pci functions";
     for (uint32_t d = 0; d < s->depend_count; d++) {
         if (s->depend[d].service == 0 || s->depend[d].service >= i)
@@ -78,8 +72,7 @@ static const char *check_lists(const struct manifest *m, const struct manifest_s
         if (s->call[c] >= m->service_count || !(m->service[s->call[c]].flags & SERVICE_ENDPOINT))
             return "calls a service that has no endpoint";
     for (uint32_t c = 0; c < s->session_count; c++)
-        if (s->session[c] == 0 || s->session[c] >= m->service_count)
-            return "sessions with no such service";
+        if (s->session[c] == 0 || s->session[c] >= m->service_count) return "sessions with no such service";
     for (uint32_t p = 0; p < s->port_count; p++)
         if (s->port[p].count == 0 || s->port[p].base + s->port[p].count > 0x10000)
             return "ports out of range";

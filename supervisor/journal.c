@@ -30,7 +30,8 @@ static struct entry *note(uint32_t i)
     if (entries == ENTRIES) journal_flush();
     struct entry *e = &journal[entries++];
     *e = (struct entry){.service = i, .at_ns = clock_ns()};
-    chores_by(e->at_ns + CHORE_DELAY_NS);
+    shell.quiet_ns = e->at_ns + CHORE_DELAY_NS;
+    chores_by(shell.quiet_ns);
     return e;
 }
 
@@ -38,6 +39,7 @@ static struct entry *note(uint32_t i)
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event)
 {
     const struct supervised *s = &shell.state->service[i];
+    if (event->cause == CAUSE_SHUTDOWN) return; /* the last line says that all have ended */
     struct entry *e = note(i);
     e->generation = generation;
     e->death = event->cause;
@@ -59,24 +61,14 @@ void journal_state(uint32_t i, const struct supervisor_action *report)
 static void what_follows(const struct entry *e, char *out, size_t size)
 {
     switch (e->state) {
-    case SERVICE_STATE_STARTING:
-        format(out, size, "restarting, generation %u", e->next_generation);
-        break;
+    case SERVICE_STATE_STARTING: format(out, size, "restarting, generation %u", e->next_generation); break;
     case SERVICE_STATE_BACKOFF:
         format(out, size, "restarting in %lu ms", (e->until_ns - e->at_ns) / 1000000);
         break;
-    case SERVICE_STATE_GAVE_UP:
-        format(out, size, "giving up");
-        break;
-    case SERVICE_STATE_ABSENT:
-        format(out, size, "its device is not there");
-        break;
-    case SERVICE_STATE_DONE:
-        format(out, size, "not restarted");
-        break;
-    default:
-        format(out, size, "waiting for what it depends on");
-        break;
+    case SERVICE_STATE_GAVE_UP: format(out, size, "giving up"); break;
+    case SERVICE_STATE_ABSENT: format(out, size, "its device is not there"); break;
+    case SERVICE_STATE_DONE: format(out, size, "not restarted"); break;
+    default: format(out, size, "waiting for what it depends on"); break;
     }
 }
 
@@ -86,16 +78,15 @@ static void write_death(const struct entry *e, const char *name)
     if (e->death > CAUSE_NONE && e->death < CAUSE_EXIT)
         format(detail, sizeof(detail), " at rip %p", (void *)e->rip);
     if (e->death == CAUSE_PAGE_FAULT)
-        format(detail, sizeof(detail), " at rip %p, address %p", (void *)e->rip,
-               (void *)e->address);
+        format(detail, sizeof(detail), " at rip %p, address %p", (void *)e->rip, (void *)e->address);
     if (e->death == CAUSE_EXIT) format(detail, sizeof(detail), ", code %lu", e->code);
     what_follows(e, follows, sizeof(follows));
     const struct manifest_service *m = &shell.manifest->service[e->service];
-    log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation,
-             cause_text(e->death), detail, follows);
+    log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation, cause_text(e->death),
+             detail, follows);
     if (e->state == SERVICE_STATE_GAVE_UP)
-        log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s",
-                 name, m->intensity, m->period_ms, name);
+        log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s", name,
+                 m->intensity, m->period_ms, name);
 }
 
 static void write_state(const struct entry *e, const char *name)

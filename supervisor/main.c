@@ -8,14 +8,12 @@
 struct shell shell;
 static struct supervisor_action *action;
 static size_t action_max;
-static struct supervisor_event
-    *unspawned; /* deaths at birth that the core has to hear of, a queue */
+static struct supervisor_event *unspawned; /* deaths at birth that the core has to hear of, a queue */
 static uint32_t unspawned_count;
 
 static uint64_t timer_armed = SUPERVISOR_NEVER;
 
-/* --- Chores
- * ----------------------------------------------------------------------------------------- */
+/* --- Chores --------------------------------------------------------------------------------- */
 void chores_by(uint64_t ns)
 {
     if (ns >= shell.chore_ns) return;
@@ -36,16 +34,19 @@ static void say_settled(void)
     uint32_t running = 0, down = 0;
     for (uint32_t i = 1; i < shell.state->count; i++) {
         enum service_state state = shell.state->service[i].state;
-        if (state == SERVICE_STATE_STARTING || state == SERVICE_STATE_WAITING) return;
+        bool down_for_good =
+            state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT || state == SERVICE_STATE_DONE;
         if (state == SERVICE_STATE_RUNNING)
             running++;
-        else
+        else if (down_for_good)
             down++;
+        else
+            return;
     }
     uint64_t us = (rdtsc() - shell.boot_tsc) / (shell.tsc_hz / 1000000);
     shell.settled = true;
-    log_line("supervisor: up, %u services serve, %u do not, %lu us after the loader began", running,
-             down, us);
+    log_line("supervisor: up, %u services serve, %u do not, %lu us after the loader began", running, down,
+             us);
 }
 
 void chores(void)
@@ -53,8 +54,9 @@ void chores(void)
     shell.chore_ns = SUPERVISOR_NEVER;
     watch_look();
     if (watch_period_ns()) chores_by(clock_ns() + watch_period_ns());
-    if (starting()) { /* its start timeout bounds how often this happens */
-        chores_by(clock_ns() + CHORE_DELAY_NS);
+    uint64_t now_ns = clock_ns();
+    if (starting() || now_ns < shell.quiet_ns) { /* start timeouts bound how often this happens */
+        chores_by(now_ns + CHORE_DELAY_NS);
         return;
     }
     bury_all();
@@ -62,13 +64,11 @@ void chores(void)
     if (!shell.settled) say_settled();
 }
 
-/* --- The core's actions
- * ------------------------------------------------------------------------------ */
+/* --- The core's actions --------------------------------------------------------------------- */
 static void halt(enum system_op op)
 {
     journal_flush();
-    log_line("supervisor: everything has ended, %s",
-             op == SYSTEM_REBOOT ? "rebooting" : "powering off");
+    log_line("supervisor: everything has ended, %s", op == SYSTEM_REBOOT ? "rebooting" : "powering off");
     status_t status = sys_system(shell.root, op);
     fatal("supervisor: the machine does not stop: status %u", status);
 }
@@ -85,9 +85,7 @@ static void start(const struct supervisor_action *a)
 static void act(const struct supervisor_action *a)
 {
     switch (a->kind) {
-    case SUPERVISOR_ACTION_START:
-        start(a);
-        break;
+    case SUPERVISOR_ACTION_START: start(a); break;
     case SUPERVISOR_ACTION_KILL:
         /* No process: it could not be made, and that is queued. A failure: it died by itself
          * meanwhile. In each case its DEATH is on the way. */
@@ -100,15 +98,10 @@ static void act(const struct supervisor_action *a)
         if (sys_timer_arm(shell.timer, a->ns) != OK) fatal("supervisor: its timer is refused");
         break;
     case SUPERVISOR_ACTION_MARK:
-        (void)sys_trace_mark(shell.trace, a->value,
-                             a->service); /* a trace that refuses stops nobody */
+        (void)sys_trace_mark(shell.trace, a->value, a->service); /* a trace that refuses stops nobody */
         break;
-    case SUPERVISOR_ACTION_REPORT:
-        journal_state(a->service, a);
-        break;
-    case SUPERVISOR_ACTION_HALT:
-        halt((enum system_op)a->ns);
-        break;
+    case SUPERVISOR_ACTION_REPORT: journal_state(a->service, a); break;
+    case SUPERVISOR_ACTION_HALT: halt((enum system_op)a->ns); break;
     }
 }
 
@@ -124,13 +117,11 @@ void happen(const struct supervisor_event *event)
     while (unspawned_count) {
         struct supervisor_event failed = unspawned[--unspawned_count];
         step(&failed);
-        journal_death(failed.service, failed.generation,
-                      &(struct process_event){.cause = failed.cause});
+        journal_death(failed.service, failed.generation, &(struct process_event){.cause = failed.cause});
     }
 }
 
-/* --- Signals
- * ------------------------------------------------------------------------------------------ */
+/* --- Signals -------------------------------------------------------------------------------- */
 /* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs
  * tell. */
 static void on_child_event(const struct process_event *event)
@@ -138,7 +129,8 @@ static void on_child_event(const struct process_event *event)
     uint32_t i = TAG_SERVICE(event->tag), generation = TAG_GENERATION(event->tag);
     if (event->kind != EVENT_DEATH || i == 0 || i >= shell.state->count) return;
     if (event->process != shell.child[i].process) return;
-    shell.child[i].death_tsc = event->tsc;
+    /* A death before READY belongs to the same outage. */
+    if (!shell.child[i].death_tsc) shell.child[i].death_tsc = event->tsc;
     spawn_forget(i);
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
                                       .service = i,
@@ -178,8 +170,7 @@ static void run(void)
     }
 }
 
-/* --- Start-up
- * ------------------------------------------------------------------------------------------ */
+/* --- Start-up ------------------------------------------------------------------------------- */
 static handle_t given(const char *name)
 {
     handle_t h = cap_find(name);
@@ -212,14 +203,11 @@ static void image_read(void)
     status_t status = bundle_map(shell.image, &bundle);
     if (status == OK) status = bundle_find(bundle, BUNDLE_MANIFEST, &file);
     if (status == OK)
-        status = map_range(shell.image, file.offset / PAGE_SIZE, PAGES_FOR(file.length), RIGHT_READ,
-                           &at);
+        status = map_range(shell.image, file.offset / PAGE_SIZE, PAGES_FOR(file.length), RIGHT_READ, &at);
     if (status != OK)
-        fatal("supervisor: the system image has no readable %s: status %u", BUNDLE_MANIFEST,
-              status);
+        fatal("supervisor: the system image has no readable %s: status %u", BUNDLE_MANIFEST, status);
     const char *wrong = manifest_check(at, file.length, &where);
-    if (wrong)
-        fatal("supervisor: %s is broken: service %d: %s", BUNDLE_MANIFEST, (int)where, wrong);
+    if (wrong) fatal("supervisor: %s is broken: service %d: %s", BUNDLE_MANIFEST, (int)where, wrong);
     shell.manifest = at;
 
     handle_t unused;
@@ -227,8 +215,7 @@ static void image_read(void)
     for (uint32_t i = 1; i < shell.manifest->service_count; i++) {
         const struct manifest_service *m = &shell.manifest->service[i];
         if (bundle_find(bundle, m->image, &shell.child[i].image) != OK)
-            fatal("supervisor: service %s: the system image has no program \"%s\"", m->name,
-                  m->image);
+            fatal("supervisor: service %s: the system image has no program \"%s\"", m->name, m->image);
     }
 }
 
@@ -242,8 +229,7 @@ static void objects_make(void)
     shell.notification = made(sys_notification_create(0), "notification");
     shell.timer = made(sys_timer_create(shell.notification, SIGNAL_TIMER), "timer");
     shell.chore_timer = made(sys_timer_create(shell.notification, SIGNAL_CHORE), "timer");
-    if (sys_bind(shell.notification) != OK ||
-        sys_event_bind(shell.notification, SIGNAL_CHILD) != OK)
+    if (sys_bind(shell.notification) != OK || sys_event_bind(shell.notification, SIGNAL_CHILD) != OK)
         fatal("supervisor: cannot hear of its children");
     for (uint32_t i = 0; i < shell.manifest->service_count; i++)
         if (i == 0 || shell.manifest->service[i].flags & SERVICE_ENDPOINT)

@@ -4,15 +4,9 @@
  */
 #include "shell.h"
 
-static uint32_t count(void)
-{
-    return shell.manifest->service_count;
-}
+static uint32_t count(void) { return shell.manifest->service_count; }
 
-static void answer(struct message *m, status_t status)
-{
-    m->info = INFO_MAKE(status, 0);
-}
+static void answer(struct message *m, status_t status) { m->info = INFO_MAKE(status, 0); }
 
 static bool caller_is(tag_t tag)
 {
@@ -95,16 +89,16 @@ static void on_reset(struct message *m)
         return;
     }
     enum service_state state = shell.state->service[i].state;
-    bool down = state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT ||
-                state == SERVICE_STATE_DONE;
+    bool down =
+        state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT || state == SERVICE_STATE_DONE;
     answer(m, down ? OK : E_STATE);
+    if (down) shell.child[i].death_tsc = 0; /* how long it was down is the operator's doing */
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = i});
 }
 
 static void on_complaint(struct message *m)
 {
-    if (m->w[0] == 0 || m->w[0] >= count() ||
-        (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
+    if (m->w[0] == 0 || m->w[0] >= count() || (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
         answer(m, E_ARGUMENT);
         return;
     }
@@ -158,8 +152,7 @@ static void on_info(struct message *m)
         answer(m, E_STATE);
         return;
     }
-    status_t status =
-        sys_process_info(shell.child[i].process, &info); /* [0]: 0, the supervisor itself */
+    status_t status = sys_process_info(shell.child[i].process, &info); /* [0]: 0, the supervisor itself */
     if (status == OK) {
         m->w[0] = info.used_pages;
         m->w[1] = info.quota_pages;
@@ -193,14 +186,10 @@ static uint32_t authority(uint16_t label)
     switch (label) {
     case SUPERVISOR_KILL:
     case SUPERVISOR_RESET:
-    case SUPERVISOR_STOP:
-        return SERVICE_CONTROL;
-    case SUPERVISOR_PROCESS:
-        return SERVICE_INJECT;
-    case SUPERVISOR_COMPLAINT:
-        return SERVICE_PRIVILEGED_RECOVERY;
-    default:
-        return 0;
+    case SUPERVISOR_STOP: return SERVICE_CONTROL;
+    case SUPERVISOR_PROCESS: return SERVICE_INJECT;
+    case SUPERVISOR_COMPLAINT: return SERVICE_PRIVILEGED_RECOVERY;
+    default: return 0;
     }
 }
 
@@ -222,35 +211,15 @@ void serve(struct message *m)
         return;
     }
     switch (label) {
-    case SUPERVISOR_READY:
-        on_ready(m, caller);
-        break;
-    case SUPERVISOR_LIST:
-        on_list(m);
-        break;
-    case SUPERVISOR_KILL:
-        on_kill(m);
-        break;
-    case SUPERVISOR_COMPLAINT:
-        on_complaint(m);
-        break;
-    case SUPERVISOR_PROCESS:
-        on_process(m);
-        break;
-    case SUPERVISOR_RESET:
-        on_reset(m);
-        break;
-    case SUPERVISOR_STOP:
-        on_stop(m);
-        break;
-    case SUPERVISOR_INFO:
-        on_info(m);
-        break;
-    case SUPERVISOR_TOTALS:
-        on_totals(m);
-        break;
-    default:
-        answer(m, E_UNSUPPORTED);
-        break;
+    case SUPERVISOR_READY: on_ready(m, caller); break;
+    case SUPERVISOR_LIST: on_list(m); break;
+    case SUPERVISOR_KILL: on_kill(m); break;
+    case SUPERVISOR_COMPLAINT: on_complaint(m); break;
+    case SUPERVISOR_PROCESS: on_process(m); break;
+    case SUPERVISOR_RESET: on_reset(m); break;
+    case SUPERVISOR_STOP: on_stop(m); break;
+    case SUPERVISOR_INFO: on_info(m); break;
+    case SUPERVISOR_TOTALS: on_totals(m); break;
+    default: answer(m, E_UNSUPPORTED); break;
     }
 }

@@ -20,9 +20,8 @@
 #define SIGNAL_CHORE 2ul /* burials, journal, watch */
 #define SIGNAL_CHILD 4ul /* a child's event */
 
-#define CHORE_DELAY_NS \
-    10000000ul /* chores wait this long after a start: they are not in a restart's path */
-#define GRANTS_MAX 24
+#define CHORE_DELAY_NS 10000000ul /* chores wait this long after a death: they are not in a restart's path */
+#define GRANTS_MAX     24
 
 struct grant { /* one capability for every incarnation of a service */
     handle_t source;
@@ -57,15 +56,15 @@ struct shell {
     uint64_t tsc_hz, boot_tsc;
     uint64_t ns_per_tick;  /* in 1/2^32 */
     uint64_t leaked_pages; /* of all dead processes */
+    uint64_t quiet_ns;     /* a death was dealt with: before this, only watches */
     uint64_t chore_ns;     /* when chores are due; SUPERVISOR_NEVER: none */
     bool settled;          /* said that everything is up */
 };
 extern struct shell shell;
 
 /* main.c */
-void happen(
-    const struct supervisor_event *event); /* event -> core -> actions, until nothing is left */
-void chores_by(uint64_t ns);               /* no later than this */
+void happen(const struct supervisor_event *event); /* event -> core -> actions, until nothing is left */
+void chores_by(uint64_t ns);                       /* no later than this */
 void chores(void);
 
 /* spawn.c */

@@ -13,10 +13,7 @@ struct grave {
 static struct grave grave[GRAVES];
 static uint32_t graves;
 
-static const struct manifest_service *entry_of(uint32_t i)
-{
-    return &shell.manifest->service[i];
-}
+static const struct manifest_service *entry_of(uint32_t i) { return &shell.manifest->service[i]; }
 
 static struct startup *page_of(uint32_t i)
 {
@@ -30,30 +27,25 @@ static void text_copy(char *to, const char *from, size_t size)
     memset(to + n, 0, size - n);
 }
 
-/* --- Templates
- * ------------------------------------------------------------------------------------ */
+/* --- Templates ------------------------------------------------------------------------------ */
 static struct startup_cap *slot_add(uint32_t i, const char *name, uint64_t value)
 {
     struct startup *page = page_of(i);
-    if (page->cap_count == STARTUP_CAPS)
-        fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
+    if (page->cap_count == STARTUP_CAPS) fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
     struct startup_cap *cap = &page->cap[page->cap_count++];
     text_copy(cap->name, name, sizeof(cap->name));
     cap->value = value;
     return cap;
 }
 
-static void grant_add(uint32_t i, const char *name, uint64_t value, handle_t source,
-                      uint32_t rights, bool badged)
+static void grant_add(uint32_t i, const char *name, uint64_t value, handle_t source, uint32_t rights,
+                      bool badged)
 {
     struct child *child = &shell.child[i];
-    if (child->grants == GRANTS_MAX)
-        fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
+    if (child->grants == GRANTS_MAX) fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
     struct startup_cap *cap = slot_add(i, name, value);
-    child->grant[child->grants++] = (struct grant){.source = source,
-                                                   .rights = rights,
-                                                   .slot = (uint16_t)(cap - page_of(i)->cap),
-                                                   .badged = badged};
+    child->grant[child->grants++] = (struct grant){
+        .source = source, .rights = rights, .slot = (uint16_t)(cap - page_of(i)->cap), .badged = badged};
 }
 
 static handle_t need(struct sys_result r, uint32_t i, const char *what, uint32_t number)
@@ -69,14 +61,12 @@ static void grant_hardware(uint32_t i)
     char name[STARTUP_NAME_MAX];
     for (uint32_t n = 0; n < m->port_count; n++) {
         uint16_t base = m->port[n].base;
-        handle_t ports =
-            need(sys_ports_create(shell.root, base, m->port[n].count), i, "ports", base);
+        handle_t ports = need(sys_ports_create(shell.root, base, m->port[n].count), i, "ports", base);
         format(name, sizeof(name), "port:0x%x", base);
         grant_add(i, name, base, ports, RIGHT_MANAGE, false);
     }
     for (uint32_t n = 0; n < m->irq_count; n++) {
-        handle_t irq =
-            need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0), i, "irq", m->irq[n]);
+        handle_t irq = need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0), i, "irq", m->irq[n]);
         format(name, sizeof(name), "irq:%u", m->irq[n]);
         grant_add(i, name, m->irq[n], irq, RIGHT_MANAGE, false);
     }
@@ -89,13 +79,11 @@ static void grant_calls(uint32_t i)
     grant_add(i, "supervisor", 0, shell.child[0].endpoint, RIGHT_WRITE, true);
     if (recovery != MANIFEST_NONE && recovery != i && shell.child[recovery].endpoint)
         grant_add(i, "recovery", recovery, shell.child[recovery].endpoint, RIGHT_WRITE, true);
-    if (shell.child[i].endpoint)
-        grant_add(i, "endpoint", i, shell.child[i].endpoint, RIGHT_READ, false);
+    if (shell.child[i].endpoint) grant_add(i, "endpoint", i, shell.child[i].endpoint, RIGHT_READ, false);
     for (uint32_t n = 0; n < m->call_count; n++)
-        grant_add(i, entry_of(m->call[n])->name, m->call[n], shell.child[m->call[n]].endpoint,
-                  RIGHT_WRITE, true);
-    for (uint32_t n = 0; n < m->session_count; n++)
-        slot_add(i, entry_of(m->session[n])->name, m->session[n]);
+        grant_add(i, entry_of(m->call[n])->name, m->call[n], shell.child[m->call[n]].endpoint, RIGHT_WRITE,
+                  true);
+    for (uint32_t n = 0; n < m->session_count; n++) slot_add(i, entry_of(m->session[n])->name, m->session[n]);
 }
 
 static void grant_flags(uint32_t i)
@@ -130,8 +118,7 @@ void spawn_prepare(uint32_t i)
     grant_hardware(i);
 }
 
-/* --- Birth
- * ---------------------------------------------------------------------------------------- */
+/* --- Birth ---------------------------------------------------------------------------------- */
 static struct sys_result create(uint32_t i, tag_t tag)
 {
     const struct manifest_service *m = entry_of(i);
@@ -141,8 +128,7 @@ static struct sys_result create(uint32_t i, tag_t tag)
         sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched);
     if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
         bury_all(); /* the dead still hold their quota */
-        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag,
-                               sched);
+        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched);
     }
     return r;
 }
@@ -170,8 +156,7 @@ bool spawn(uint32_t i, uint32_t generation)
     status_t status = r.status;
     if (status == OK) {
         status = furnish(i, r.value, tag);
-        if (status != OK)
-            (void)sys_process_destroy(r.value); /* it never ran; nothing else can go wrong */
+        if (status != OK) (void)sys_process_destroy(r.value); /* it never ran; nothing else can go wrong */
     }
     if (status != OK) {
         log_line("supervisor: %s: no process: status %u", entry_of(i)->name, status);
@@ -183,8 +168,7 @@ bool spawn(uint32_t i, uint32_t generation)
     return true;
 }
 
-/* --- Burial
- * ---------------------------------------------------------------------------------------- */
+/* --- Burial --------------------------------------------------------------------------------- */
 /* A dead process owns nothing but its own page. */
 #define DEAD_PAGES 1
 
@@ -193,12 +177,10 @@ static void bury(const struct grave *g)
     struct process_info info;
     if (sys_process_info(g->process, &info) == OK && info.used_pages > DEAD_PAGES) {
         shell.leaked_pages += info.used_pages - DEAD_PAGES;
-        log_line("supervisor: leak: pid %u, dead, holds %lu pages", info.pid,
-                 info.used_pages - DEAD_PAGES);
+        log_line("supervisor: leak: pid %u, dead, holds %lu pages", info.pid, info.used_pages - DEAD_PAGES);
     }
     if (g->inject) (void)sys_cap_delete(g->inject); /* E_HANDLE if it went with the process */
-    if (sys_process_destroy(g->process) != OK)
-        log_line("supervisor: a dead process cannot be destroyed");
+    if (sys_process_destroy(g->process) != OK) log_line("supervisor: a dead process cannot be destroyed");
 }
 
 void bury_all(void)

@@ -5,9 +5,11 @@
 #include "abi/protocol.h"
 
 /* What the next incarnation should know. Raise CHECKPOINT_VERSION when the layout changes. */
-#define CHECKPOINT_VERSION 1
+#define CHECKPOINT_VERSION   1
 #define CALLS_PER_CHECKPOINT 64 /* a commit is a call: the count may lag by as many */
-struct checkpoint { uint64_t calls, inverted; };
+struct checkpoint {
+    uint64_t calls, inverted;
+};
 
 static struct checkpoint now;
 
@@ -37,7 +39,9 @@ static void echo_call(struct driver *d, struct message *m)
 
 int main(void)
 {
-    static const struct driver_ops ops = {.name = "echo", .call = echo_call, .reset = echo_reset,
+    static const struct driver_ops ops = {.name = "echo",
+                                          .call = echo_call,
+                                          .reset = echo_reset,
                                           .checkpoint_version = CHECKPOINT_VERSION,
                                           .checkpoint_bytes = sizeof(struct checkpoint),
                                           .checkpoint_valid = echo_checkpoint_valid};

@@ -30,26 +30,20 @@ static struct blk_checkpoint disk;
 static uint64_t features; /* negotiated */
 static uint32_t until_checkpoint;
 
-static const uint64_t features_wanted =
-    1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTIO_F_ACCESS_PLATFORM |
-    1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX |
-    1ul << VIRTIO_BLK_F_FLUSH | 1ul << VIRTIO_BLK_F_BLK_SIZE | 1ul << VIRTIO_BLK_F_RO |
-    1ul << VIRTIO_BLK_F_SIZE_MAX;
+static const uint64_t features_wanted = 1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTIO_F_ACCESS_PLATFORM |
+                                        1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX |
+                                        1ul << VIRTIO_BLK_F_FLUSH | 1ul << VIRTIO_BLK_F_BLK_SIZE |
+                                        1ul << VIRTIO_BLK_F_RO | 1ul << VIRTIO_BLK_F_SIZE_MAX;
 static const uint64_t features_needed =
     1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX;
 
-static bool has(uint32_t feature)
-{
-    return features >> feature & 1;
-}
+static bool has(uint32_t feature) { return features >> feature & 1; }
 
 static bool checkpoint_valid(const void *checkpoint)
 {
     const struct blk_checkpoint *c = checkpoint;
-    return c->sectors > 0 && c->block_bytes >= SECTOR_SIZE &&
-           (c->block_bytes & (c->block_bytes - 1)) == 0 &&
-           (c->offered & features_needed) == features_needed &&
-           c->serial[sizeof(c->serial) - 1] == 0;
+    return c->sectors > 0 && c->block_bytes >= SECTOR_SIZE && (c->block_bytes & (c->block_bytes - 1)) == 0 &&
+           (c->offered & features_needed) == features_needed && c->serial[sizeof(c->serial) - 1] == 0;
 }
 
 static status_t blk_attach(struct driver *d)
@@ -66,8 +60,7 @@ static struct blk_checkpoint identity_read(uint64_t offered)
     now.sectors = transport_config64(&transport, offsetof(struct virtio_blk_config, capacity));
     now.block_bytes = SECTOR_SIZE;
     if (has(VIRTIO_BLK_F_BLK_SIZE))
-        now.block_bytes =
-            transport_config32(&transport, offsetof(struct virtio_blk_config, blk_size));
+        now.block_bytes = transport_config32(&transport, offsetof(struct virtio_blk_config, blk_size));
     return now;
 }
 
@@ -80,8 +73,7 @@ static status_t serial_read(char serial[24])
     struct token token;
     uint8_t device_status;
     status_t status;
-    queue_add(&queue, VIRTIO_BLK_T_GET_ID, 0, at, VIRTIO_BLK_ID_BYTES,
-              (struct token){TOKEN_OWN, 0, 0});
+    queue_add(&queue, VIRTIO_BLK_T_GET_ID, 0, at, VIRTIO_BLK_ID_BYTES, (struct token){TOKEN_OWN, 0, 0});
     queue_kick(&queue);
     uint64_t deadline = clock_ns() + IDENTITY_WAIT_NS;
     while ((status = queue_take(&queue, &token, &device_status)) == E_WOULD_BLOCK)
@@ -115,8 +107,8 @@ static status_t identity_restore(struct driver *d, struct blk_checkpoint now,
         return OK;
     }
     if (old != NULL)
-        log_line("%s: checkpoint is of another disk (%lu sectors, now %lu): cold start",
-                 startup()->name, old->sectors, now.sectors);
+        log_line("%s: checkpoint is of another disk (%lu sectors, now %lu): cold start", startup()->name,
+                 old->sectors, now.sectors);
     disk = now;
     disk.resets = 1;
     until_checkpoint = CHECKPOINT_EVERY;
@@ -135,8 +127,7 @@ static void limits_set(struct driver *d)
 {
     uint32_t max = BLOCK_BYTES_MAX; /* data is contiguous for the device, hence one segment */
     if (has(VIRTIO_BLK_F_SIZE_MAX)) {
-        uint32_t size_max =
-            transport_config32(&transport, offsetof(struct virtio_blk_config, size_max));
+        uint32_t size_max = transport_config32(&transport, offsetof(struct virtio_blk_config, size_max));
         size_max -= size_max % SECTOR_SIZE;
         if (size_max > 0 && size_max < max) max = size_max;
     }
@@ -170,8 +161,8 @@ static status_t blk_reset(struct driver *d, const void *checkpoint)
 static status_t blk_session_open(struct driver *d, struct driver_session *s)
 {
     (void)d;
-    struct sys_result iova = sys_dma_map(transport.dma, s->data_memory, 0, PAGES_FOR(s->data_bytes),
-                                         RIGHT_READ | RIGHT_WRITE);
+    struct sys_result iova =
+        sys_dma_map(transport.dma, s->data_memory, 0, PAGES_FOR(s->data_bytes), RIGHT_READ | RIGHT_WRITE);
     s->data_iova.v = iova.value;
     return iova.status;
 }
@@ -182,10 +173,8 @@ static bool blk_submit(struct driver *d, struct driver_session *s, uint32_t slot
     struct token token = {(uint8_t)s->index, (uint8_t)slot, (uint8_t)r->op};
     uint64_t data = s->data_iova.v + r->offset;
     switch (r->op) {
-    case BLOCK_READ:
-        return queue_add(&queue, VIRTIO_BLK_T_IN, r->sector, data, r->length, token);
-    case BLOCK_WRITE:
-        return queue_add(&queue, VIRTIO_BLK_T_OUT, r->sector, data, r->length, token);
+    case BLOCK_READ: return queue_add(&queue, VIRTIO_BLK_T_IN, r->sector, data, r->length, token);
+    case BLOCK_WRITE: return queue_add(&queue, VIRTIO_BLK_T_OUT, r->sector, data, r->length, token);
     default:
         if (has(VIRTIO_BLK_F_FLUSH)) return queue_add(&queue, VIRTIO_BLK_T_FLUSH, 0, 0, 0, token);
         driver_complete(d, s, slot, OK); /* without the feature every write is durable (5.2.6.2) */
@@ -225,8 +214,7 @@ static uint32_t completions_take(struct driver *d)
             driver_complete(d, &d->session[token.session], token.slot, result);
             taken++;
         }
-        if (status == E_PROTOCOL)
-            fatal("%s: the device's used ring makes no sense", startup()->name);
+        if (status == E_PROTOCOL) fatal("%s: the device's used ring makes no sense", startup()->name);
     } while (!queue_rearm(&queue));
     return taken;
 }
@@ -252,7 +240,6 @@ static void blk_session_close(struct driver *d, struct driver_session *s)
 }
 
 static struct driver_ops operations = {
-    .name = "virtio_blk",
     .class = SESSION_BLOCK,
     .checkpoint_version = 1,
     .checkpoint_bytes = sizeof(struct blk_checkpoint),
@@ -269,5 +256,6 @@ static struct driver_ops operations = {
 
 int main(void)
 {
+    operations.name = startup()->name; /* one program, several services */
     return driver_main(&operations);
 }

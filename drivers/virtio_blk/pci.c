@@ -65,8 +65,7 @@ static void capability_use(struct transport *t, const uint8_t *config, uint32_t 
     case VIRTIO_PCI_CAP_DEVICE_CFG:
         if (t->config == NULL) t->config = block_map(t, config, cap, &t->config_bytes);
         return;
-    default:
-        return; /* the ISR block is for INTx, PCI_CFG for firmware */
+    default: return; /* the ISR block is for INTx, PCI_CFG for firmware */
     }
 }
 
@@ -75,8 +74,7 @@ static status_t capabilities_parse(struct transport *t, const uint8_t *config)
     uint32_t cap = config[PCI_CAPABILITY_LIST] & ~3u;
     /* Each entry takes 4 bytes at least, which bounds a list that loops. */
     for (uint32_t n = 0; cap >= PCI_CAPABILITIES_AT && n < PCI_CONFIG_BYTES / 4; n++) {
-        if (config[cap] == PCI_CAPABILITY_VENDOR &&
-            cap + sizeof(struct virtio_pci_cap) <= PCI_CONFIG_BYTES &&
+        if (config[cap] == PCI_CAPABILITY_VENDOR && cap + sizeof(struct virtio_pci_cap) <= PCI_CONFIG_BYTES &&
             config[cap + VIRTIO_PCI_CAP_LEN] >= sizeof(struct virtio_pci_cap))
             capability_use(t, config, cap);
         cap = config[cap + 1] & ~3u;
@@ -136,8 +134,8 @@ status_t transport_negotiate(struct transport *t, uint64_t features)
     return t->common->device_status & VIRTIO_CONFIG_S_FEATURES_OK ? OK : E_UNSUPPORTED;
 }
 
-status_t transport_queue_enable(struct transport *t, uint16_t entries, uint64_t desc,
-                                uint64_t avail, uint64_t used, volatile uint16_t **notify)
+status_t transport_queue_enable(struct transport *t, uint16_t entries, uint64_t desc, uint64_t avail,
+                                uint64_t used, volatile uint16_t **notify)
 {
     volatile struct virtio_pci_common_cfg *c = t->common;
     c->msix_config = VIRTIO_MSI_NO_VECTOR; /* capacity changes are not followed */

@@ -24,8 +24,7 @@ status_t queue_init(struct queue *q, struct transport *t)
     if (iova.status != OK) return iova.status;
     q->memory = at;
     q->iova = iova.value;
-    return transport_queue_enable(t, QUEUE_ENTRIES, IOVA(q, desc), IOVA(q, avail), IOVA(q, used),
-                                  &q->notify);
+    return transport_queue_enable(t, QUEUE_ENTRIES, IOVA(q, desc), IOVA(q, avail), IOVA(q, used), &q->notify);
 }
 
 static void entry_prepare(struct queue *q, uint16_t id)
@@ -64,8 +63,7 @@ bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, u
     r->table[0].next = length > 0 ? 1 : 2;
     r->table[1].addr = data;
     r->table[1].len = length;
-    r->table[1].flags =
-        type == VIRTIO_BLK_T_OUT ? VRING_DESC_F_NEXT : VRING_DESC_F_NEXT | VRING_DESC_F_WRITE;
+    r->table[1].flags = type == VIRTIO_BLK_T_OUT ? VRING_DESC_F_NEXT : VRING_DESC_F_NEXT | VRING_DESC_F_WRITE;
     q->token[id] = token;
     q->issued[id] = true;
     q->memory->avail.ring[q->avail_idx++ % QUEUE_ENTRIES] = id;

@@ -4,19 +4,22 @@
 #include "com2.h"
 
 enum { RBR = 0, IER = 1, FCR = 2, LCR = 3, MCR = 4, LSR = 5 };
-#define IER_RECEIVED  0x01u
-#define FCR_ENABLE    0x01u
-#define LCR_8N1       0x03u
-#define MCR_DTR_RTS   0x03u
-#define MCR_OUT2      0x08u /* lets the interrupt out of the chip */
-#define LSR_DATA      0x01u
+#define IER_RECEIVED 0x01u
+#define FCR_ENABLE   0x01u
+#define LCR_8N1      0x03u
+#define MCR_DTR_RTS  0x03u
+#define MCR_OUT2     0x08u /* lets the interrupt out of the chip */
+#define LSR_DATA     0x01u
 
 static handle_t ports, irq;
 static char buffer[COM2_LINE_MAX];
 static uint32_t length;
 static bool too_long;
 
-static status_t put(uint32_t offset, uint32_t value) { return sys_port_out(ports, offset, 1, value, NULL, 0); }
+static status_t put(uint32_t offset, uint32_t value)
+{
+    return sys_port_out(ports, offset, 1, value, NULL, 0);
+}
 
 status_t com2_open(handle_t notification, uint64_t bits)
 {
@@ -50,8 +53,10 @@ bool com2_line(char line[COM2_LINE_MAX], bool *cut)
         while (byte_take(&byte)) {
             if (byte == '\r') continue;
             if (byte != '\n') {
-                if (length + 1 < COM2_LINE_MAX) buffer[length++] = byte;
-                else too_long = true;
+                if (length + 1 < COM2_LINE_MAX)
+                    buffer[length++] = byte;
+                else
+                    too_long = true;
                 continue;
             }
             memcpy(line, buffer, length);

@@ -3,8 +3,8 @@
  * the instruction where it was struck. Names are the fault names of plans (faultinject/plan.py). */
 #include "gadgets.h"
 
-#define CALL_CREATE   "20" /* SYS_notification_create */
-#define CALL_WAIT     "8"  /* SYS_wait */
+#define CALL_CREATE "20" /* SYS_notification_create */
+#define CALL_WAIT   "8"  /* SYS_wait */
 _Static_assert(SYS_notification_create == 20 && SYS_wait == 8, "the numbers in the snippet below");
 
 __asm__(".section .rodata.gadgets,\"a\",@progbits\n"
@@ -24,7 +24,9 @@ __asm__(".section .rodata.gadgets,\"a\",@progbits\n"
         ".previous\n");
 
 extern const char gadgets_begin[], gadgets_end[];
-#define GADGETS(X) X(ud2) X(divide) X(page_fault) X(protection) X(noncanonical) X(breakpoint) X(stack_overflow) X(loop) X(block)
+#define GADGETS(X) \
+    X(ud2)         \
+    X(divide) X(page_fault) X(protection) X(noncanonical) X(breakpoint) X(stack_overflow) X(loop) X(block)
 #define DECLARE(name) extern const char gadget_##name[];
 GADGETS(DECLARE)
 #undef DECLARE
@@ -53,6 +55,7 @@ status_t gadgets_make(handle_t *out)
 uint64_t gadget_address(const char *fault)
 {
     for (uint32_t i = 0; i < sizeof(gadget) / sizeof(gadget[0]); i++)
-        if (strcmp(fault, gadget[i].name) == 0) return GADGET_BASE + (uint64_t)(gadget[i].code - gadgets_begin);
+        if (strcmp(fault, gadget[i].name) == 0)
+            return GADGET_BASE + (uint64_t)(gadget[i].code - gadgets_begin);
     return 0;
 }

@@ -45,7 +45,7 @@ static bool zero(const uint32_t *word, uint32_t n)
     return true;
 }
 
-/* Only what every ledger in use satisfies and no other page does. */
+/* Only what every ledger in use satisfies, one spoiled by an earlier trial too, and no other page does. */
 static bool looks_like_ledger(const struct session_ledger *l, uint32_t generation)
 {
     uint32_t of_now = 0;
@@ -53,23 +53,26 @@ static bool looks_like_ledger(const struct session_ledger *l, uint32_t generatio
     if (l->driver_waiting > 1 || !zero(l->reserved, 12)) return false;
     for (uint32_t i = 0; i < SESSION_SLOTS_MAX; i++) {
         const struct session_entry *e = &l->entry[i];
-        if (e->reserved != 0 || e->issued_gen > generation || e->status >= STATUS_COUNT) return false;
-        if (e->completed_id > e->issued_id || e->issued_id > FUTURE * FUTURE) return false;
+        if (e->reserved != 0 || e->issued_gen > generation || e->issued_id > FUTURE * FUTURE) return false;
         if (e->issued_gen == generation && e->issued_id != 0) of_now++;
     }
     return of_now > 0;
 }
 
-static uint64_t in_flight(const struct session_ledger *l)
+/* Slots whose request this incarnation gave to the device and has not completed. */
+static uint64_t in_flight(const struct session_ledger *l, uint32_t generation)
 {
     uint64_t slots = 0;
 
-    for (uint32_t i = 0; i < SESSION_SLOTS_MAX; i++)
-        if (l->entry[i].issued_id != l->entry[i].completed_id) slots |= 1ul << i;
+    for (uint32_t i = 0; i < SESSION_SLOTS_MAX; i++) {
+        const struct session_entry *e = &l->entry[i];
+        if (e->issued_gen == generation && e->completed_id < e->issued_id) slots |= 1ul << i;
+    }
     return slots;
 }
 
-static uint64_t ledger_find(const struct victim *v, uint32_t generation, uint32_t least, struct session_ledger *l)
+static uint64_t ledger_find(const struct victim *v, uint32_t generation, uint32_t least,
+                            struct session_ledger *l)
 {
     uint32_t gap = 0;
     uint64_t first;
@@ -80,7 +83,7 @@ static uint64_t ledger_find(const struct victim *v, uint32_t generation, uint32_
         if (!peek(v, page, &first)) continue;
         gap = 0;
         if ((uint32_t)first > 1 || !copy_out(v, page, l) || !looks_like_ledger(l, generation)) continue;
-        if ((uint32_t)__builtin_popcountl(in_flight(l)) >= least) return page;
+        if ((uint32_t)__builtin_popcountl(in_flight(l, generation)) >= least) return page;
     }
     return 0;
 }
@@ -97,7 +100,8 @@ static void spoil(struct victim *v, uint64_t page, const struct session_ledger *
     uint64_t hint = page + PAGE_SIZE + offsetof(struct session_hint, complete);
 
     for (uint64_t left = slots; left != 0; left &= left - 1)
-        if (l->entry[__builtin_ctzl(left)].issued_id > newest) newest = l->entry[__builtin_ctzl(left)].issued_id;
+        if (l->entry[__builtin_ctzl(left)].issued_id > newest)
+            newest = l->entry[__builtin_ctzl(left)].issued_id;
     for (uint32_t i = 0; i < SESSION_SLOTS_MAX; i++) {
         const struct session_entry *e = &l->entry[i];
         uint64_t completed = entry_at(page, i, offsetof(struct session_entry, completed_id));

@@ -46,7 +46,8 @@ static bool parse_text(struct cursor *c, char *out)
 static bool parse_number(struct cursor *c, uint64_t *out)
 {
     if (*c->at < '0' || *c->at > '9') return refuse(c, "expected a text or a number");
-    if (*c->at == '0' && c->at[1] >= '0' && c->at[1] <= '9') return refuse(c, "a number does not start with 0");
+    if (*c->at == '0' && c->at[1] >= '0' && c->at[1] <= '9')
+        return refuse(c, "a number does not start with 0");
     for (*out = 0; *c->at >= '0' && *c->at <= '9'; c->at++) {
         uint64_t digit = (uint64_t)(*c->at - '0');
         if (*out > (UINT64_MAX - digit) / 10) return refuse(c, "the number is too large");

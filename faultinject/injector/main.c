@@ -19,13 +19,13 @@
 #define BIT_LINE  1ul
 #define BIT_TIMER 2ul
 
-#define POLL_US          1000u /* rare enough to leave the recovery alone */
-#define GARBAGE_POLL_US  100u
-#define LIMIT_MS         300u  /* for a strike to find its target at work */
-#define DETECT_MS        1500u /* from strike to death: watchdogs are far shorter */
-#define SETTLE_MS        5000u
-#define GARBAGE_MASKED_MS 40u  /* nobody noticed for this long: the garbage was overwritten in time */
-#define CALLS_A_ROUND    16u   /* to a server that has nothing to do by itself */
+#define POLL_US           1000u /* rare enough to leave the recovery alone */
+#define GARBAGE_POLL_US   100u
+#define LIMIT_MS          300u  /* for a strike to find its target at work */
+#define DETECT_MS         1500u /* from strike to death: watchdogs are far shorter */
+#define SETTLE_MS         5000u
+#define GARBAGE_MASKED_MS 40u /* nobody noticed for this long: the garbage was overwritten in time */
+#define CALLS_A_ROUND     16u /* to a server that has nothing to do by itself */
 
 struct trial {
     uint64_t n, instructions, delay_us, second, seed, limit_ms;
@@ -66,7 +66,8 @@ static status_t arm(const struct trial *t, handle_t process)
     uint64_t gadget = gadget_address(t->fault);
 
     if (gadget == 0) return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_KILL, 0).status;
-    status_t status = sys_inject(inject, process, INJECT_MAP, gadgets, GADGET_BASE, RIGHT_READ | RIGHT_EXECUTE).status;
+    status_t status =
+        sys_inject(inject, process, INJECT_MAP, gadgets, GADGET_BASE, RIGHT_READ | RIGHT_EXECUTE).status;
     if (status != OK && status != E_EXISTS) return status; /* E_EXISTS: an earlier trial did not strike */
     return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_JUMP, gadget).status;
 }
@@ -121,8 +122,10 @@ static void strike_armed(const struct trial *t, handle_t process, struct outcome
     if (t->second != 0 &&
         sys_inject(inject, 0, INJECT_ARM_TAG, t->second, INJECT_KILL, (uint64_t)t->index << 32).status != OK)
         o->error = "the second strike was refused";
-    else if (arm(t, process) != OK) o->error = "the strike was refused";
-    else strike_await(t, process, o);
+    else if (arm(t, process) != OK)
+        o->error = "the strike was refused";
+    else
+        strike_await(t, process, o);
 }
 
 static void strike_garbage(const struct trial *t, handle_t process, struct outcome *o)
@@ -131,7 +134,8 @@ static void strike_garbage(const struct trial *t, handle_t process, struct outco
     status_t status = E_NOT_FOUND;
 
     while (status == E_NOT_FOUND && before(limit)) {
-        status = garbage_strike(inject, process, (uint32_t)t->before.generation, t->seed, before(half) ? 2 : 1, &o->poked);
+        status = garbage_strike(inject, process, (uint32_t)t->before.generation, t->seed,
+                                before(half) ? 2 : 1, &o->poked);
         if (status != OK) sleep_us(GARBAGE_POLL_US);
     }
     if (status != OK) return;
@@ -145,8 +149,10 @@ static void strike_all(struct outcome *o)
 
     for (uint32_t i = 1; i < TARGETS_MAX && target_read(i, &t) == OK; i++) {
         if (!(t.flags & SERVICE_DRIVER) || t.state != SERVICE_STATE_RUNNING) continue;
-        if (target_kill(t.name) == OK) o->struck = o->died = true;
-        else o->error = "a kill was refused";
+        if (target_kill(t.name) == OK)
+            o->struck = o->died = true;
+        else
+            o->error = "a kill was refused";
     }
 }
 
@@ -162,8 +168,10 @@ static void strike(const struct trial *t, struct outcome *o)
         o->error = "the target has no process";
         return;
     }
-    if (strcmp(t->fault, "garbage") == 0) strike_garbage(t, process, o);
-    else strike_armed(t, process, o);
+    if (strcmp(t->fault, "garbage") == 0)
+        strike_garbage(t, process, o);
+    else
+        strike_armed(t, process, o);
     (void)sys_cap_delete(process); /* gone already, if the process object is */
 }
 
@@ -193,8 +201,8 @@ static void trial_report(const struct trial *t, const struct outcome *o)
     if (t->index == TARGET_NONE || target_read(t->index, &after) != OK) after = (struct target){.state = ~0u};
     log_line("{\"trial\":{\"n\":%lu,\"struck\":%u,\"died\":%u,\"settled\":%u,\"rescued\":%u,\"poked\":%u,"
              "\"generation\":%lu,\"generation_after\":%lu,\"state_after\":%u,\"error\":\"%s\"}}",
-             t->n, o->struck, o->died, o->settled, o->rescued, o->poked, t->before.generation, after.generation,
-             after.state, o->error);
+             t->n, o->struck, o->died, o->settled, o->rescued, o->poked, t->before.generation,
+             after.generation, after.state, o->error);
 }
 
 static void trial_run(const struct json_object *order)
@@ -217,8 +225,10 @@ static void trial_run(const struct json_object *order)
     if (!fault_known(t.fault)) o.error = "unknown fault";
     if (strcmp(t.fault, "all") != 0) {
         t.index = target_find(t.service);
-        if (t.index == TARGET_NONE || target_read(t.index, &t.before) != OK) o.error = "unknown service";
-        else if (t.before.state != SERVICE_STATE_RUNNING) o.error = "the service does not run";
+        if (t.index == TARGET_NONE || target_read(t.index, &t.before) != OK)
+            o.error = "unknown service";
+        else if (t.before.state != SERVICE_STATE_RUNNING)
+            o.error = "the service does not run";
     }
     (void)sys_trace_mark(trace, MARK_TRIAL, t.n);
     if (o.error[0] == 0) strike(&t, &o);
@@ -235,10 +245,11 @@ static void rest_report(void)
         log_line("{\"error\":\"the totals cannot be read\"}");
         return;
     }
-    log_line("{\"rest\":{\"pages_free\":%lu,\"pages_total\":%lu,\"quarantined\":%lu,\"processes\":%lu,"
-             "\"dead_pages\":%lu,\"deaths\":%lu,\"restarts\":%lu,\"gave_up\":%lu,\"idle_tsc\":%lu,\"tsc\":%lu}}",
-             i.pages_free, i.pages_total, i.quarantined_pages, i.processes, m.w[0], m.w[2], m.w[3], m.w[4],
-             i.idle_tsc, rdtsc());
+    log_line(
+        "{\"rest\":{\"pages_free\":%lu,\"pages_total\":%lu,\"quarantined\":%lu,\"processes\":%lu,"
+        "\"dead_pages\":%lu,\"deaths\":%lu,\"restarts\":%lu,\"gave_up\":%lu,\"idle_tsc\":%lu,\"tsc\":%lu}}",
+        i.pages_free, i.pages_total, i.quarantined_pages, i.processes, m.w[0], m.w[2], m.w[3], m.w[4],
+        i.idle_tsc, rdtsc());
 }
 
 /* start, stop and hash are passed on to the process that does the work. */
@@ -261,16 +272,22 @@ static void order_run(const char *line, bool cut)
         return;
     }
     const char *op = json_text(&order, "op");
-    if (strcmp(op, "trial") == 0) trial_run(&order);
-    else if (strcmp(op, "rest") == 0) rest_report();
-    else if (strcmp(op, "start") == 0) pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0));
-    else if (strcmp(op, "stop") == 0) pass_on(op, "workload", WORKLOAD_STOP, 0);
-    else if (strcmp(op, "hash") == 0) pass_on(op, "diskhash", DISKHASH_START, 0);
+    if (strcmp(op, "trial") == 0)
+        trial_run(&order);
+    else if (strcmp(op, "rest") == 0)
+        rest_report();
+    else if (strcmp(op, "start") == 0)
+        pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0));
+    else if (strcmp(op, "stop") == 0)
+        pass_on(op, "workload", WORKLOAD_STOP, 0);
+    else if (strcmp(op, "hash") == 0)
+        pass_on(op, "diskhash", DISKHASH_START, 0);
     else if (strcmp(op, "hello") == 0) {
         bool settled = settle();
         targets_log();
         log_line("{\"injector\":{\"hello\":1,\"settled\":%u}}", settled);
-    } else log_line("{\"error\":\"bad order, unknown op '%s'; known: hello rest start stop hash trial\"}", op);
+    } else
+        log_line("{\"error\":\"bad order, unknown op '%s'; known: hello rest start stop hash trial\"}", op);
 }
 
 static status_t open_all(void)
@@ -296,7 +313,8 @@ int main(void)
     status_t status = open_all();
 
     if (status != OK) fatal("{\"fatal\":\"injector: cannot start, status %u\"}", (uint32_t)status);
-    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK) fatal("injector: not accepted as ready");
+    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK)
+        fatal("injector: not accepted as ready");
     log_line("{\"injector\":{\"ready\":1}}");
     for (;;) {
         while (com2_line(line, &cut)) order_run(line, cut);

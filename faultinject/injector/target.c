@@ -40,7 +40,8 @@ bool targets_settled(void)
 
     for (uint32_t i = 1; i < TARGETS_MAX && target_read(i, &t) == OK; i++)
         if (t.state == SERVICE_STATE_WAITING || t.state == SERVICE_STATE_STARTING ||
-            t.state == SERVICE_STATE_FAILING || t.state == SERVICE_STATE_STOPPING || t.state == SERVICE_STATE_BACKOFF)
+            t.state == SERVICE_STATE_FAILING || t.state == SERVICE_STATE_STOPPING ||
+            t.state == SERVICE_STATE_BACKOFF)
             return false;
     return true;
 }
@@ -70,6 +71,6 @@ void targets_log(void)
     struct target t;
 
     for (uint32_t i = 0; i < TARGETS_MAX && target_read(i, &t) == OK; i++)
-        log_line("{\"service\":{\"index\":%u,\"name\":\"%s\",\"state\":%u,\"flags\":%u,\"generation\":%lu}}", i,
-                 t.name, t.state, t.flags, t.generation);
+        log_line("{\"service\":{\"index\":%u,\"name\":\"%s\",\"state\":%u,\"flags\":%u,\"generation\":%lu}}",
+                 i, t.name, t.state, t.flags, t.generation);
 }

@@ -26,10 +26,7 @@ static bool number_parse(const char *text, uint64_t *out)
     return true;
 }
 
-static void refuse(const char *what, status_t status)
-{
-    print("%s: %s\n", what, status_text(status));
-}
+static void refuse(const char *what, status_t status) { print("%s: %s\n", what, status_text(status)); }
 
 /* A call to the supervisor about the service of this name. Not replayable: nothing is killed twice.
  */
@@ -65,16 +62,15 @@ static void svc_list(void)
     struct service_row row;
     struct message m = {.info = INFO_REPLAYABLE};
     char recovery[24];
-    print("%-20s %-9s %4s %8s %10s  %s\n", "NAME", "STATE", "GEN", "RESTARTS", "RECOVERY",
-          "LAST REASON");
+    print("%-20s %-9s %4s %8s %10s  %s\n", "NAME", "STATE", "GEN", "RESTARTS", "RECOVERY", "LAST REASON");
     for (uint32_t i = 0; service_row(i, &row) == OK; i++) {
         duration_format(recovery, sizeof(recovery), row.recovery_ns);
         print("%-20s %-9s %4lu %8lu %10s  %s\n", row.name, state_name(row.state), row.generation,
               row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause));
     }
     if (service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) == OK)
-        print("%lu processes, %lu deaths, %lu restarts, %lu given up, %lu pages leaked\n", m.w[1],
-              m.w[2], m.w[3], m.w[4], m.w[0]);
+        print("%lu processes, %lu deaths, %lu restarts, %lu given up, %lu pages leaked\n", m.w[1], m.w[2],
+              m.w[3], m.w[4], m.w[0]);
 }
 
 static void run_svc(uint32_t count, char **word)
@@ -100,15 +96,14 @@ static void run_ps(uint32_t count, char **word)
 {
     struct service_row row;
     (void)count, (void)word;
-    print("%6s %-20s %-9s %4s %10s %8s %10s\n", "PID", "NAME", "STATE", "PRIO", "PAGES", "HANDLES",
-          "CPU MS");
+    print("%6s %-20s %-9s %4s %10s %8s %10s\n", "PID", "NAME", "STATE", "PRIO", "PAGES", "HANDLES", "CPU MS");
     for (uint32_t i = 0; service_row(i, &row) == OK; i++) {
         struct message m = {.info = INFO_REPLAYABLE, .w = {i}};
         if (service_call(cap_find("supervisor"), SUPERVISOR_INFO, &m) != OK) continue;
         char pages[24];
         format(pages, sizeof(pages), "%lu/%lu", m.w[0], m.w[1]);
-        print("%6lu %-20s %-9s %4lu %10s %8lu %6lu.%03lu\n", m.w[5], row.name,
-              state_name(row.state), m.w[4], pages, m.w[2], m.w[3] / 1000000, m.w[3] / 1000 % 1000);
+        print("%6lu %-20s %-9s %4lu %10s %8lu %6lu.%03lu\n", m.w[5], row.name, state_name(row.state), m.w[4],
+              pages, m.w[2], m.w[3] / 1000000, m.w[3] / 1000 % 1000);
     }
 }
 
@@ -181,9 +176,9 @@ static void run_echo(uint32_t count, char **word)
 
 static const char *class_text(uint64_t class)
 {
-    static const char *const base[] = {
-        "unclassified",  "storage", "network", "display", "multimedia", "memory",     "bridge",
-        "communication", "system",  "input",   "docking", "processor",  "serial bus", "wireless"};
+    static const char *const base[] = {"unclassified", "storage",   "network",       "display", "multimedia",
+                                       "memory",       "bridge",    "communication", "system",  "input",
+                                       "docking",      "processor", "serial bus",    "wireless"};
     return class >> 16 < sizeof(base) / sizeof(base[0]) ? base[class >> 16] : "other";
 }
 
@@ -217,8 +212,7 @@ static void run_stty(uint32_t count, char **word)
     }
     if (!number_parse(word[1], &baud) || baud == 0 || STREAM_BAUD_BASE % baud != 0 ||
         STREAM_BAUD_BASE / baud > 0xffff) {
-        print("stty: `%s` is no speed of this line; 115200 divided by a whole number is\n",
-              word[1]);
+        print("stty: `%s` is no speed of this line; 115200 divided by a whole number is\n", word[1]);
         return;
     }
     terminal_settings(STREAM_CONTROL(STREAM_BAUD_BASE / baud, STREAM_8N1));

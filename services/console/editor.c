@@ -67,21 +67,12 @@ static char *text_input(struct editor *e, char c)
 {
     switch (c) {
     case '\r':
-    case '\n':
-        return finish(e, c);
-    case ESCAPE:
-        e->state = EDITOR_ESCAPE;
-        break;
+    case '\n': return finish(e, c);
+    case ESCAPE: e->state = EDITOR_ESCAPE; break;
     case '\b':
-    case DELETE:
-        erase(e, 1);
-        break;
-    case KEY('U'):
-        erase(e, e->length);
-        break;
-    case KEY('W'):
-        erase_word(e);
-        break;
+    case DELETE: erase(e, 1); break;
+    case KEY('U'): erase(e, e->length); break;
+    case KEY('W'): erase_word(e); break;
     case KEY('C'):
         print("^C\n");
         editor_prompt(e);
@@ -104,13 +95,10 @@ char *editor_input(struct editor *e, char c)
     case EDITOR_AFTER_CR: /* CR LF is one end of line */
         e->state = EDITOR_TEXT;
         return c == '\n' ? NULL : text_input(e, c);
-    case EDITOR_ESCAPE:
-        e->state = c == '[' || c == 'O' ? EDITOR_CSI : EDITOR_TEXT;
-        return NULL;
+    case EDITOR_ESCAPE: e->state = c == '[' || c == 'O' ? EDITOR_CSI : EDITOR_TEXT; return NULL;
     case EDITOR_CSI:
         if (c >= '@' && c <= '~') sequence_end(e, c);
         return NULL;
-    default:
-        return text_input(e, c);
+    default: return text_input(e, c);
     }
 }

@@ -56,15 +56,9 @@ void print(const char *text, ...)
     terminal_write(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
-void terminal_settings(uint32_t control)
-{
-    stream_control(&terminal, control);
-}
+void terminal_settings(uint32_t control) { stream_control(&terminal, control); }
 
-uint32_t terminal_settings_done(void)
-{
-    return terminal.driver->control_done;
-}
+uint32_t terminal_settings_done(void) { return terminal.driver->control_done; }
 
 static void banner(void)
 {
@@ -76,8 +70,7 @@ static void banner(void)
         print("\nCoppice: console restarted, incarnation %u\n", generation);
         return;
     }
-    print("\nCoppice: console ready %lu ms after the loader\nType `help` for the commands.\n",
-          us / 1000);
+    print("\nCoppice: console ready %lu ms after the loader\nType `help` for the commands.\n", us / 1000);
     log_line("{\"event\":\"console_ready\",\"boot_us\":%lu}", us);
 }
 

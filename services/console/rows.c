@@ -44,8 +44,7 @@ const char *status_text(status_t status)
         return text;
 #include "abi/errors.def"
 #undef STATUS
-    default:
-        return "unknown status";
+    default: return "unknown status";
     }
 }
 
@@ -57,8 +56,7 @@ const char *cause_text(uint64_t cause)
         return text;
 #include "abi/faults.def"
 #undef CAUSE
-    default:
-        return "unknown cause";
+    default: return "unknown cause";
     }
 }
 
@@ -70,7 +68,6 @@ const char *state_name(uint32_t state)
         return #name;
 #include "abi/states.def"
 #undef STATE
-    default:
-        return "?";
+    default: return "?";
     }
 }

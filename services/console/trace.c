@@ -95,8 +95,7 @@ static void entry_show(const struct trace_entry *e, const struct system_info *in
         value_format(b, sizeof(b), w->b, e->b);
     }
     const char *separator = a[0] != 0 && b[0] != 0 ? ", " : "";
-    print("%6lu.%06lu  %-18s %-16s %s%s%s\n", us / 1000000, us % 1000000, who, w->name, a,
-          separator, b);
+    print("%6lu.%06lu  %-18s %-16s %s%s%s\n", us / 1000000, us % 1000000, who, w->name, a, separator, b);
 }
 
 static const struct trace_header *ring_map(const struct system_info *info)
@@ -113,8 +112,7 @@ static const struct trace_header *ring_map(const struct system_info *info)
     return ring;
 }
 
-static void ring_show(const struct trace_header *ring, const struct system_info *info,
-                      uint64_t count)
+static void ring_show(const struct trace_header *ring, const struct system_info *info, uint64_t count)
 {
     const struct trace_entry *entries = (const void *)((const uint8_t *)ring + PAGE_SIZE);
     const volatile uint64_t *head = &ring->head;
@@ -140,7 +138,6 @@ void trace_show(uint64_t count)
     uint64_t ring_pages = info.cpus > 0 ? info.trace_pages / info.cpus : info.trace_pages;
     for (uint32_t cpu = 0; cpu < info.cpus; cpu++) {
         if (info.cpus > 1) print("cpu %u\n", cpu);
-        ring_show((const void *)((const uint8_t *)first + cpu * ring_pages * PAGE_SIZE), &info,
-                  count);
+        ring_show((const void *)((const uint8_t *)first + cpu * ring_pages * PAGE_SIZE), &info, count);
     }
 }

@@ -93,7 +93,8 @@ int main(void)
     handle_t endpoint = cap_find("endpoint");
     struct message m = {0};
 
-    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK) fatal("diskhash: not accepted as ready");
+    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK)
+        fatal("diskhash: not accepted as ready");
     start_await(endpoint);
     status_t status = block_open(&disk, "virtio_disk", DEPTH, DEPTH * CHUNK, 0);
     if (status == OK) status = block_do(&disk, BLOCK_INFO, 0, SECTOR_SIZE, 0);

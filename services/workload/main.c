@@ -10,15 +10,15 @@
 #include "lib/session.h"
 #include "record.h"
 
-#define DEPTH_MAX       32u
-#define PLACES_MAX      8192u
-#define FLUSH_EVERY     512u /* operations */
-#define READ_ONE_IN     4u
-#define ORDERS_EVERY    32u  /* rounds between looks at the endpoint */
-#define ACK_BATCH       96u
-#define FAILED_MAX      64u
-#define DEPTH_ONE_MS    40u  /* the two phases take turns */
-#define DEPTH_MANY_MS   160u
+#define DEPTH_MAX     32u
+#define PLACES_MAX    8192u
+#define FLUSH_EVERY   2048u /* operations */
+#define READ_ONE_IN   4u
+#define ORDERS_EVERY  32u /* rounds between looks at the endpoint */
+#define ACK_BATCH     96u
+#define FAILED_MAX    64u
+#define DEPTH_ONE_MS  40u /* the two phases take turns */
+#define DEPTH_MANY_MS 160u
 
 enum op_kind { OP_NONE, OP_WRITE, OP_READ, OP_FLUSH };
 
@@ -81,11 +81,15 @@ static void ack_add(uint64_t seq)
 
 /* --- Requests -------------------------------------------------------------------------------------------- */
 
-static struct record *buffer_at(uint32_t buffer) { return (struct record *)(disk.data + buffer * RECORD_BYTES); }
+static struct record *buffer_at(uint32_t buffer)
+{
+    return (struct record *)(disk.data + buffer * RECORD_BYTES);
+}
 
 static bool op_submit(enum op_kind kind, uint64_t seq)
 {
-    static const enum block_op how[] = {[OP_WRITE] = BLOCK_WRITE, [OP_READ] = BLOCK_READ, [OP_FLUSH] = BLOCK_FLUSH};
+    static const enum block_op how[] = {
+        [OP_WRITE] = BLOCK_WRITE, [OP_READ] = BLOCK_READ, [OP_FLUSH] = BLOCK_FLUSH};
     uint64_t place = record_place(seq, places), id = disk.next_id;
     uint32_t buffer = (uint32_t)__builtin_ctzl(buffers_free);
 
@@ -159,7 +163,8 @@ static void op_failed(const struct op *o, status_t status)
 {
     total.errors++;
     if (o->kind == OP_WRITE && failed_count < FAILED_MAX) failed[failed_count++] = o->seq;
-    log_line("{\"io_error\":{\"kind\":%u,\"seq\":%lu,\"status\":%u}}", (uint32_t)o->kind, o->seq, (uint32_t)status);
+    log_line("{\"io_error\":{\"kind\":%u,\"seq\":%lu,\"status\":%u}}", (uint32_t)o->kind, o->seq,
+             (uint32_t)status);
 }
 
 static void read_check(const struct op *o)
@@ -170,8 +175,8 @@ static void read_check(const struct op *o)
     total.reads++;
     if (record_good(r, o->seq, place, seed)) return;
     total.mismatch++;
-    log_line("{\"mismatch\":{\"seq\":%lu,\"place\":%lu,\"found_magic\":%lu,\"found_seq\":%lu}}", o->seq, place,
-             r->magic, r->seq);
+    log_line("{\"mismatch\":{\"seq\":%lu,\"place\":%lu,\"found_magic\":%lu,\"found_seq\":%lu}}", o->seq,
+             place, r->magic, r->seq);
 }
 
 static void op_finish(const struct block_done *done)
@@ -185,10 +190,14 @@ static void op_finish(const struct block_done *done)
     }
     op[done->slot].kind = OP_NONE;
     outstanding--;
-    if (done->status != OK) op_failed(&o, done->status);
-    else if (o.kind == OP_WRITE) ack_add(o.seq);
-    else if (o.kind == OP_READ) read_check(&o);
-    else total.flushes++;
+    if (done->status != OK)
+        op_failed(&o, done->status);
+    else if (o.kind == OP_WRITE)
+        ack_add(o.seq);
+    else if (o.kind == OP_READ)
+        read_check(&o);
+    else
+        total.flushes++;
     buffers_free |= 1ul << o.buffer;
 }
 
@@ -281,9 +290,11 @@ static void disk_open(void)
 {
     status_t status = block_open(&disk, "virtio_blk", DEPTH_MAX, DEPTH_MAX * RECORD_BYTES, 0);
 
-    if (status != OK) fatal("{\"fatal\":\"workload: no session with virtio_blk, status %u\"}", (uint32_t)status);
+    if (status != OK)
+        fatal("{\"fatal\":\"workload: no session with virtio_blk, status %u\"}", (uint32_t)status);
     status = block_do(&disk, BLOCK_INFO, 0, SECTOR_SIZE, 0);
-    if (status != OK) fatal("{\"fatal\":\"workload: the disk does not answer, status %u\"}", (uint32_t)status);
+    if (status != OK)
+        fatal("{\"fatal\":\"workload: the disk does not answer, status %u\"}", (uint32_t)status);
     places = ((const struct block_info *)disk.data)->sectors / (RECORD_BYTES / SECTOR_SIZE);
     if (places > PLACES_MAX) places = PLACES_MAX;
     if (places < 4 * DEPTH_MAX) fatal("{\"fatal\":\"workload: the disk is too small\"}");
@@ -294,11 +305,13 @@ int main(void)
     handle_t endpoint = cap_find("endpoint");
     struct message m = {0};
 
-    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK) fatal("workload: not accepted as ready");
+    if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK)
+        fatal("workload: not accepted as ready");
     start_await(endpoint);
     disk_open();
     random_state = seed | 1;
-    log_line("{\"workload\":{\"start\":true,\"seed\":%lu,\"places\":%lu,\"stride\":%lu}}", seed, places, RECORD_STRIDE);
+    log_line("{\"workload\":{\"start\":true,\"seed\":%lu,\"places\":%lu,\"stride\":%lu}}", seed, places,
+             RECORD_STRIDE);
     run(endpoint);
     verify_all();
     totals_log();

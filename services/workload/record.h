@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RECORD_BYTES  4096u
-#define RECORD_WORDS  (RECORD_BYTES / 8)
-#define RECORD_MAGIC  0x3144524f43504f43ul /* "COPCORD1" */
+#define RECORD_BYTES 4096u
+#define RECORD_WORDS (RECORD_BYTES / 8)
+#define RECORD_MAGIC 0x3144524f43504f43ul /* "COPCORD1" */
 /* Prime, so that places of consecutive writes are spread and every place is met once in `places` writes. */
 #define RECORD_STRIDE 2654435761ul
 

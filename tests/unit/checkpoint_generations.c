@@ -30,10 +30,7 @@ static const char *load(void)
     return i < 0 ? "" : (const char *)page[i].data;
 }
 
-static struct checkpoint *latest(void)
-{
-    return page[0].sequence > page[1].sequence ? &page[0] : &page[1];
-}
+static struct checkpoint *latest(void) { return page[0].sequence > page[1].sequence ? &page[0] : &page[1]; }
 
 Test(checkpoint, none_before_the_first_commit)
 {
@@ -64,14 +61,14 @@ static void previous_after(enum checkpoint_verdict expected)
     cr_assert_eq(source, CHECKPOINT_LATEST);
 }
 
-#define CORRUPTION(name, change, expected)                                                        \
-    Test(checkpoint, corrupt_##name)                                                              \
-    {                                                                                             \
-        commit("old");                                                                            \
-        commit("new");                                                                            \
-        struct checkpoint *c = latest();                                                          \
-        change;                                                                                   \
-        previous_after(expected);                                                                 \
+#define CORRUPTION(name, change, expected) \
+    Test(checkpoint, corrupt_##name)       \
+    {                                      \
+        commit("old");                     \
+        commit("new");                     \
+        struct checkpoint *c = latest();   \
+        change;                            \
+        previous_after(expected);          \
     }
 
 CORRUPTION(magic, c->magic ^= 1, CHECKPOINT_BAD_MAGIC)

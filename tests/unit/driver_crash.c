@@ -22,10 +22,7 @@ static uint64_t run(unsigned seed, uint64_t kill_count, const uint64_t *kill_at,
     return deaths;
 }
 
-Test(driver, lives_without_deaths)
-{
-    cr_assert_eq(run(1, 0, NULL, SLOTS), 0);
-}
+Test(driver, lives_without_deaths) { cr_assert_eq(run(1, 0, NULL, SLOTS), 0); }
 
 Test(driver, killed_at_every_step)
 {
@@ -114,10 +111,14 @@ Test(driver, poisoned_request_fails_alone)
             cr_assert_not(world_lost);
             continue;
         }
-        if (done.slot == 2) cr_assert_eq(done.status, E_POISONED);
-        else cr_assert_eq(done.status, OK);
-        if (done.status == OK) good++;
-        else poisoned++;
+        if (done.slot == 2)
+            cr_assert_eq(done.status, E_POISONED);
+        else
+            cr_assert_eq(done.status, OK);
+        if (done.status == OK)
+            good++;
+        else
+            poisoned++;
     }
     cr_assert_eq(good, SLOTS - 1);
     cr_assert_eq(poisoned, 1);

@@ -41,8 +41,13 @@ static inline uint64_t world_take(uint64_t *p)
 #include "abi/syscall.h"
 #include "abi/protocol.h"
 #include "abi/startup.h"
-struct message { uint64_t badge, info, w[MESSAGE_WORDS]; };
-struct sys_result { status_t status; uint64_t value, value1; };
+struct message {
+    uint64_t badge, info, w[MESSAGE_WORDS];
+};
+struct sys_result {
+    status_t status;
+    uint64_t value, value1;
+};
 static struct startup world_startup;
 static inline const struct startup *startup(void) { return &world_startup; }
 static status_t service_call(handle_t endpoint, uint16_t label, struct message *m) MUST_USE;
@@ -53,11 +58,20 @@ static status_t sys_recv(handle_t endpoint, struct message *m);
 static inline status_t sys_reply_recv(handle_t endpoint, struct message *m) { return sys_recv(endpoint, m); }
 static inline status_t sys_reply(struct message *m) { return m ? OK : E_STATE; }
 static inline status_t sys_bind(handle_t n) { return n ? OK : E_HANDLE; }
-static inline status_t sys_trace_mark(handle_t t, uint32_t mark, uint64_t value) { return (t | mark | value) ? OK : OK; }
+static inline status_t sys_trace_mark(handle_t t, uint32_t mark, uint64_t value)
+{
+    return (t | mark | value) ? OK : OK;
+}
 static inline status_t sys_memory_unmap(handle_t p, uint64_t at) { return p == 0 && at ? OK : E_ADDRESS; }
 static inline status_t sys_cap_delete(handle_t h) { return h ? OK : E_HANDLE; }
-static inline struct sys_result sys_notification_create(tag_t tag) { return (struct sys_result){OK, tag ? 2 : 2, 0}; }
-static inline struct sys_result sys_cap_derive(handle_t h, uint32_t r, uint64_t b) { return (struct sys_result){OK, h, r + b}; }
+static inline struct sys_result sys_notification_create(tag_t tag)
+{
+    return (struct sys_result){OK, tag ? 2 : 2, 0};
+}
+static inline struct sys_result sys_cap_derive(handle_t h, uint32_t r, uint64_t b)
+{
+    return (struct sys_result){OK, h, r + b};
+}
 static status_t map_new(handle_t memory, uint64_t pages, uint32_t prot, void **out) MUST_USE;
 static inline handle_t cap_find(const char *name) { return name[0] == 'r' ? 100 : name[0] == 's' ? 101 : 0; }
 static const struct startup_cap world_cap = {.name = "disk", .value = 2};
@@ -75,9 +89,20 @@ static inline void fatal(const char *text, ...)
 #include "lib/session_block.c"
 #include "recovery/core.h"
 
-enum { DISK = 2, CLIENT = 3, SERVICES = 4, DOORBELL = 1, CLIENT_NOTIFICATION = 2, REQUEST = 10, LEDGER, HINT, DATA, STAGING };
+enum {
+    DISK = 2,
+    CLIENT = 3,
+    SERVICES = 4,
+    DOORBELL = 1,
+    CLIENT_NOTIFICATION = 2,
+    REQUEST = 10,
+    LEDGER,
+    HINT,
+    DATA,
+    STAGING
+};
 #define SECTORS 64u
-#define SLOTS 4u
+#define SLOTS   4u
 
 static struct {
     struct recovery core;
@@ -91,12 +116,17 @@ static struct {
     bool running, dead, driver_turn; /* driver_turn: the driver's thread holds the baton */
     uint32_t generation, deaths;
     uint64_t driver_steps, client_steps;
-    uint64_t kill_at[4], kill_count;        /* steps of the incarnation 1, 2, ... */
+    uint64_t kill_at[4], kill_count;           /* steps of the incarnation 1, 2, ... */
     uint64_t client_first_at, driver_first_at; /* steps at which the other side runs first */
-    void (*interlude)(void);                /* what the client does at client_first_at */
+    void (*interlude)(void);                   /* what the client does at client_first_at */
     uint64_t disk[SECTORS], executed;
-    struct { struct driver_session *s; uint32_t slot; struct session_slot r; } queue[SLOTS];
+    struct {
+        struct driver_session *s;
+        uint32_t slot;
+        struct session_slot r;
+    } queue[SLOTS];
     uint32_t queued, room;
+    uint32_t complaints;
     bool deadly; /* whoever touches sector 7 dies */
     unsigned seed;
 } world;
@@ -113,7 +143,8 @@ static status_t disk_do(const struct session_slot *r)
 
 static void driver_dies(void);
 
-static bool disk_submit(struct driver *d, struct driver_session *s, uint32_t slot, const struct session_slot *r)
+static bool disk_submit(struct driver *d, struct driver_session *s, uint32_t slot,
+                        const struct session_slot *r)
 {
     (void)d;
     if (world.deadly && r->sector == 7) driver_dies();
@@ -143,8 +174,11 @@ static status_t disk_reset(struct driver *d, const void *checkpoint)
     return OK;
 }
 
-static const struct driver_ops disk_ops = {
-    .name = "disk", .class = SESSION_BLOCK, .reset = disk_reset, .submit = disk_submit, .interrupt = disk_interrupt};
+static const struct driver_ops disk_ops = {.name = "disk",
+                                           .class = SESSION_BLOCK,
+                                           .reset = disk_reset,
+                                           .submit = disk_submit,
+                                           .interrupt = disk_interrupt};
 
 /* --- The baton ------------------------------------------------------------------------------------- */
 
@@ -197,11 +231,13 @@ static void driver_yields(void)
 static void world_step(void)
 {
     if (!world.driver_turn) {
-        if (++world.client_steps == world.driver_first_at) driver_run();
+        if (++world.client_steps != world.driver_first_at) return;
+        for (int i = 0; i < 3; i++) driver_run(); /* it takes the requests, the disk does them, it tells */
         return;
     }
     world.driver_steps++;
-    if (world.generation <= world.kill_count && world.driver_steps == world.kill_at[world.generation - 1]) driver_dies();
+    if (world.generation <= world.kill_count && world.driver_steps == world.kill_at[world.generation - 1])
+        driver_dies();
     if (world.driver_steps == world.client_first_at && world.interlude != NULL) {
         void (*interlude)(void) = world.interlude;
         world.interlude = NULL;
@@ -273,7 +309,8 @@ static status_t recovery_serves(uint16_t label, struct message *m)
     switch (label) {
     case RECOVERY_ATTACH:
         status = recovery_attach(&world.core, world_startup.tag, m->w[0], &report);
-        *m = (struct message){.w = {server_table_length(&world.server[DISK]), report.attempts_max, 1, 0, 0, 0, DOORBELL, STAGING}};
+        *m = (struct message){.w = {server_table_length(&world.server[DISK]), report.attempts_max, 1, 0, 0, 0,
+                                    DOORBELL, STAGING}};
         return status;
     case RECOVERY_SESSION_GET:
         status = recovery_session_get(&world.core, world_startup.tag, m->w[0], m->w[1], &s);
@@ -281,7 +318,8 @@ static status_t recovery_serves(uint16_t label, struct message *m)
             m->w[0] = 0;
             return status;
         }
-        *m = (struct message){.w = {s->id, s->class | (uint64_t)s->slots << 16, s->data_bytes, REQUEST, LEDGER, HINT, DATA, CLIENT_NOTIFICATION}};
+        *m = (struct message){.w = {s->id, s->class | (uint64_t)s->slots << 16, s->data_bytes, REQUEST,
+                                    LEDGER, HINT, DATA, CLIENT_NOTIFICATION}};
         return OK;
     case RECOVERY_OPEN:
         status = recovery_open(&world.core, TAG_MAKE(CLIENT, 1), m->w[0], m->w[1], m->w[2], m->w[3], &s);
@@ -290,8 +328,13 @@ static status_t recovery_serves(uint16_t label, struct message *m)
         s->ledger = (void *)world.page[1];
         s->stream_client = (void *)world.page[0];
         s->stream_driver = (void *)world.page[1];
-        *m = (struct message){.w = {s->id, DOORBELL_SESSION(s->index), DOORBELL_SESSION(s->id % DOORBELL_SESSIONS), REQUEST, LEDGER, HINT, DATA, DOORBELL}};
+        *m = (struct message){.w = {s->id, DOORBELL_SESSION(s->index),
+                                    DOORBELL_SESSION(s->id % DOORBELL_SESSIONS), REQUEST, LEDGER, HINT, DATA,
+                                    DOORBELL}};
         return status;
+    case RECOVERY_COMPLAIN:
+        world.complaints++;
+        return ledger_nonsense(world.session, m->w[1]) ? OK : E_NOT_FOUND;
     default: return E_UNSUPPORTED;
     }
 }
@@ -333,7 +376,7 @@ static void world_end(void)
 
 /* Writes `requests` values to as many sectors, SLOTS at a time. Returns how many completed; each was
  * checked to complete once, with OK, and not before the disk has it. */
-static uint32_t world_write(struct block_session *s, uint32_t requests)
+static __attribute__((unused)) uint32_t world_write(struct block_session *s, uint32_t requests)
 {
     uint32_t submitted = 0, completed = 0, completions[SECTORS + 1] = {0};
     uint64_t first_id = s->next_id;
@@ -343,7 +386,8 @@ static uint32_t world_write(struct block_session *s, uint32_t requests)
         while (submitted < requests && s->busy != (1u << SLOTS) - 1) {
             uint32_t free = (uint32_t)__builtin_ctzl(~s->busy);
             world.page[DATA - REQUEST][free * SECTOR_SIZE / 8] = first_id + submitted;
-            cr_assert_geq(block_submit(s, BLOCK_WRITE, submitted % SECTORS, SECTOR_SIZE, free * SECTOR_SIZE), 0);
+            cr_assert_geq(block_submit(s, BLOCK_WRITE, submitted % SECTORS, SECTOR_SIZE, free * SECTOR_SIZE),
+                          0);
             submitted++;
         }
         uint32_t n = block_take(s, done, SLOTS);

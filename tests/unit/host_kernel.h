@@ -175,7 +175,7 @@ static inline handle_t value_of(struct result r)
 /* Makes t the running thread by yielding; all threads of a test have one priority. */
 static inline void run_as(struct thread *t)
 {
-    for (unsigned i = 0; current() != t && i < 256; i++) {
+    for (unsigned i = 0; current() != t && i < 4096; i++) {
         cr_assert_not_null(current(), "idle: thread %p cannot run", (void *)t);
         expect_ok(sys(yield));
     }

@@ -2,6 +2,7 @@
  * Frames, memory objects, mappings, copies to and from processes: what is charged to whom, what a CPU would
  * find in the page tables, and what is refused. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include "host_kernel.h"
 #include "kernel/hide.h"
 
@@ -83,7 +84,8 @@ Test(memory, sizes_and_flags_that_are_refused)
     expect_status(sys(memory_create, 0, 1, MEMORY_DEVICE), E_ARGUMENT);
     expect_status(sys(memory_create, 0, 1, MEMORY_IMMUTABLE), E_ARGUMENT);
     expect_status(sys(memory_create, 0, 1, MEMORY_KERNEL), E_ARGUMENT);
-    expect_status(sys(memory_create, 0, ~0ul, 0), E_ARGUMENT);
+    expect_status(sys(memory_create, 0, 1ul << 40, 0), E_ARGUMENT);
+    expect_status(sys(memory_create, 0, ~0ul, 0), E_QUOTA);
     expect_status(sys(memory_create, 0, ~0ul, MEMORY_CONTIGUOUS), E_QUOTA);
     expect_status(sys(memory_create, 0, process_root->quota, 0), E_QUOTA);
     expect_status(sys(memory_create, 0, process_root->quota + 1, MEMORY_DMA), E_QUOTA);

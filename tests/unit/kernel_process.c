@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Processes: made from images, started, ended by every road, and owning nothing afterwards. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include "host_kernel.h"
 
 #define EVENTS USER_DYNAMIC /* a page for struct process_event */
@@ -341,11 +342,10 @@ Test(process, a_deep_family_does_not_need_a_deep_stack)
     unsigned n = chain(family, 600, 7000);
     cr_assert_gt(n, 200, "%u deep", n);
     run_as(root_thread());
-    char here;
-    host_stack_low = (uintptr_t)&here;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    host_stack_low = here;
     process_kill(family[0], CAUSE_KILLED, 0, 0);
-    cr_assert_lt((uintptr_t)&here - host_stack_low, 6000, "%lu bytes of stack for %u generations",
-                 (uintptr_t)&here - host_stack_low, n);
+    cr_assert_lt(here - host_stack_low, 6000, "%lu bytes of stack for %u generations", here - host_stack_low, n);
     account_check(process_root);
 }
 

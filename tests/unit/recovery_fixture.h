@@ -31,7 +31,8 @@ static inline struct fixture *fixture_make(void)
 }
 
 /* Opens and gives it pages, as the shell does. */
-static inline struct rsession *fixture_open(struct fixture *f, uint32_t service, uint32_t class, uint32_t slots)
+static inline struct rsession *fixture_open(struct fixture *f, uint32_t service, uint32_t class,
+                                            uint32_t slots)
 {
     struct rsession *s = NULL;
     uint64_t bytes = class == SESSION_STREAM ? 2 * STREAM_RING : PAGE_SIZE;

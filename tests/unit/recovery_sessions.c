@@ -77,7 +77,8 @@ static struct rsession *get(uint32_t gen, uint64_t index, uint64_t held, status_
 
 Test(sessions, table_as_the_driver_sees_it)
 {
-    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1), *b = fixture_open(f, DISK, SESSION_BLOCK, 1);
+    struct rsession *a = fixture_open(f, DISK, SESSION_BLOCK, 1),
+                    *b = fixture_open(f, DISK, SESSION_BLOCK, 1);
 
     get(1, 0, 0, E_STATE);
     attach(f, DISK, 1, SESSION_BLOCK);

@@ -2,7 +2,7 @@
  * Stall detection: verdicts over time (recovery/core_watch.c). Times in milliseconds. */
 #include "tests/unit/recovery_fixture.h"
 
-#define MS 1000000ul
+#define MS       1000000ul
 #define WATCHDOG (8 * MS)
 
 static struct watch w;
@@ -118,6 +118,22 @@ Test(watch, driver_that_never_looks_at_its_first_session_is_found)
     for (int i = 0; i < 10000; i++) cr_assert_eq(look(), WATCH_FINE);
     now.pending = 1;
     cr_assert_leq(until(WATCH_STALLED), 6000);
+}
+
+Test(watch, spinning_driver_that_starves_its_clients_is_stalled)
+{
+    now.awake = 1; /* nothing pending: nobody else runs */
+    cr_assert_leq(until(WATCH_ASK) + until(WATCH_STALLED), 10);
+}
+
+Test(watch, busy_driver_is_fine)
+{
+    now.awake = 1;
+    for (int i = 0; i < 1000; i++) {
+        now.rounds++;
+        now.progress += i % 7 == 0;
+        cr_assert_neq(look(), WATCH_STALLED);
+    }
 }
 
 Test(watch, zero_is_not_watched)

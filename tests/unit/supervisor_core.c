@@ -21,10 +21,7 @@ static size_t actions;
 static uint64_t now = 1000 * MS;
 static char repeat[48]; /* how to repeat a random run */
 
-static struct manifest_service *entry(uint32_t i)
-{
-    return &file.head.service[i];
-}
+static struct manifest_service *entry(uint32_t i) { return &file.head.service[i]; }
 
 static void manifest_make(uint32_t services)
 {
@@ -33,8 +30,7 @@ static void manifest_make(uint32_t services)
     file.head.version = MANIFEST_VERSION;
     file.head.service_size = sizeof(struct manifest_service);
     file.head.service_count = (uint16_t)(services + 1);
-    file.head.size =
-        (uint32_t)(sizeof(struct manifest) + (services + 1) * sizeof(struct manifest_service));
+    file.head.size = (uint32_t)(sizeof(struct manifest) + (services + 1) * sizeof(struct manifest_service));
     for (uint32_t i = 0; i <= services; i++) {
         struct manifest_service *m = entry(i);
         snprintf(m->name, sizeof(m->name), "s%u", i);
@@ -79,18 +75,12 @@ static void boot(void)
     step((struct supervisor_event){.kind = SUPERVISOR_EVENT_BOOT});
 }
 
-static uint32_t generation(uint32_t i)
-{
-    return state->service[i].generation;
-}
-static enum service_state state_of(uint32_t i)
-{
-    return state->service[i].state;
-}
+static uint32_t generation(uint32_t i) { return state->service[i].generation; }
+static enum service_state state_of(uint32_t i) { return state->service[i].state; }
 static void ready(uint32_t i)
 {
-    step((struct supervisor_event){
-        .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = generation(i)});
+    step(
+        (struct supervisor_event){.kind = SUPERVISOR_EVENT_READY, .service = i, .generation = generation(i)});
 }
 static void death(uint32_t i, enum cause cause, uint64_t code)
 {
@@ -100,10 +90,7 @@ static void death(uint32_t i, enum cause cause, uint64_t code)
                                    .cause = cause,
                                    .code = code});
 }
-static void tick(void)
-{
-    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK});
-}
+static void tick(void) { step((struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK}); }
 static void boot_all(void)
 {
     boot();
@@ -133,8 +120,7 @@ static uint64_t timer(void)
     return 0;
 }
 
-/* --- Order
- * ------------------------------------------------------------------------------------------ */
+/* --- Order ---------------------------------------------------------------------------------- */
 Test(supervisor_core, boot_starts_what_depends_on_nothing_then_the_rest)
 {
     manifest_make(3);
@@ -249,8 +235,7 @@ Test(supervisor_core, one_for_one_restarts_one)
     cr_assert_str_eq(acted(), "M1 S1 ");
 }
 
-/* --- Restart kinds
- * ------------------------------------------------------------------------------------ */
+/* --- Restart kinds -------------------------------------------------------------------------- */
 Test(supervisor_core, transient_ends_with_code_0_and_restarts_otherwise)
 {
     manifest_make(1);
@@ -284,8 +269,7 @@ Test(supervisor_core, temporary_never_restarts_and_keeps_nobody_waiting)
     cr_assert_str_eq(acted(), "M2 S2 ");
 }
 
-/* --- Intensity and backoff
- * ------------------------------------------------------------------------------ */
+/* --- Intensity and backoff ------------------------------------------------------------------ */
 Test(supervisor_core, gives_up_at_one_more_than_intensity)
 {
     manifest_make(1);
@@ -409,8 +393,7 @@ Test(supervisor_core, reset_of_a_running_service_does_nothing)
     cr_assert_eq(actions, 0);
 }
 
-/* --- Absent devices
- * ------------------------------------------------------------------------------------- */
+/* --- Absent devices ------------------------------------------------------------------------- */
 Test(supervisor_core, optional_without_device_is_absent_with_its_optional_dependants)
 {
     manifest_make(3);
@@ -533,8 +516,7 @@ Test(supervisor_core, stop_ends_all_in_reverse_then_halts)
     cr_assert_eq(action[0].ns, 1);
 }
 
-/* --- Any schedule
- * ------------------------------------------------------------------------------------------ */
+/* --- Any schedule --------------------------------------------------------------------------- */
 static uint64_t seed;
 static uint32_t below(uint32_t n)
 {
@@ -588,8 +570,8 @@ static void world_apply(void)
         if (action[n].kind == SUPERVISOR_ACTION_HALT) halted = true;
     }
     for (uint32_t i = 1; i < state->count; i++)
-        cr_assert_eq(alive[i], supervisor_state_live(state_of(i)),
-                     "service %u: core and world differ%s", i, repeat);
+        cr_assert_eq(alive[i], supervisor_state_live(state_of(i)), "service %u: core and world differ%s", i,
+                     repeat);
     if (halted)
         for (uint32_t i = 1; i < state->count; i++) cr_assert(!alive[i]);
 }
@@ -603,9 +585,7 @@ static struct supervisor_event world_event(bool may_stop)
     switch (below(may_stop ? 10 : 9)) {
     case 0:
     case 1:
-    case 2:
-        e.kind = SUPERVISOR_EVENT_READY;
-        break;
+    case 2: e.kind = SUPERVISOR_EVENT_READY; break;
     case 3:
     case 4:
         e.kind = SUPERVISOR_EVENT_DEATH;
@@ -617,18 +597,10 @@ static struct supervisor_event world_event(bool may_stop)
         e.kind = SUPERVISOR_EVENT_COMPLAINT;
         e.cause = CAUSE_STALLED;
         break;
-    case 6:
-        e.kind = SUPERVISOR_EVENT_KILL;
-        break;
-    case 7:
-        e.kind = SUPERVISOR_EVENT_RESET;
-        break;
-    case 8:
-        e.kind = SUPERVISOR_EVENT_TICK;
-        break;
-    default:
-        e.kind = SUPERVISOR_EVENT_STOP;
-        break;
+    case 6: e.kind = SUPERVISOR_EVENT_KILL; break;
+    case 7: e.kind = SUPERVISOR_EVENT_RESET; break;
+    case 8: e.kind = SUPERVISOR_EVENT_TICK; break;
+    default: e.kind = SUPERVISOR_EVENT_STOP; break;
     }
     return e;
 }
@@ -648,8 +620,7 @@ static void world_calms_down(void)
             }
         }
         bool starting = false;
-        for (uint32_t i = 1; i < state->count; i++)
-            starting |= state_of(i) == SERVICE_STATE_STARTING;
+        for (uint32_t i = 1; i < state->count; i++) starting |= state_of(i) == SERVICE_STATE_STARTING;
         if (starting) continue; /* says READY in the next round, before its time is out */
         if (state->timer_ns != SUPERVISOR_NEVER && state->timer_ns > now) now = state->timer_ns;
         tick();
@@ -658,8 +629,7 @@ static void world_calms_down(void)
     for (uint32_t i = 1; i < state->count; i++) {
         enum service_state s = state_of(i);
         bool settled = s == SERVICE_STATE_RUNNING || s == SERVICE_STATE_GAVE_UP ||
-                       s == SERVICE_STATE_ABSENT || s == SERVICE_STATE_DONE ||
-                       s == SERVICE_STATE_WAITING;
+                       s == SERVICE_STATE_ABSENT || s == SERVICE_STATE_DONE || s == SERVICE_STATE_WAITING;
         cr_assert(settled, "service %u is still in state %d%s", i, s, repeat);
     }
 }
@@ -709,8 +679,7 @@ Test(supervisor_core, same_schedule_same_actions)
             now += below(10) * MS;
             step(world_event(false));
             for (size_t a = 0; a < actions; a++)
-                sum[run] = sum[run] * 31 + action[a].kind * 7 + action[a].service * 3 +
-                           action[a].generation;
+                sum[run] = sum[run] * 31 + action[a].kind * 7 + action[a].service * 3 + action[a].generation;
             world_apply();
         }
         free(state);
@@ -718,8 +687,7 @@ Test(supervisor_core, same_schedule_same_actions)
     cr_assert_eq(sum[0], sum[1]);
 }
 
-/* --- The compiled manifest
- * ------------------------------------------------------------------------------ */
+/* --- The compiled manifest ------------------------------------------------------------------ */
 static void refused(const char *what)
 {
     uint32_t where;

@@ -71,8 +71,8 @@ def test_a_restart_by_manifest_is_none():
     assert outcome(recovery_entries() + [e(350, "DEATH", CLIENT, 1, dependency)]) != "cascaded"
 
 
-def test_never_ready_again_is_degraded():
-    assert outcome([x for x in recovery_entries() if x.tsc < 150]) == "degraded"
+def test_never_started_again_is_degraded():
+    assert outcome([x for x in recovery_entries() if x.tsc < 118]) == "degraded"
 
 
 # --- the summary -------------------------------------------------------------------------------------------

@@ -337,5 +337,5 @@ void arch_backtrace(void (*line)(uint64_t rip))
     void *frame[32];
     int n = backtrace(frame, 32);
     for (int i = 0; i < n; i++) line((uint64_t)frame[i]);
-    backtrace_symbols_fd(frame, n, 2);
+    if (!getenv("HOST_QUIET")) backtrace_symbols_fd(frame, n, 2);
 }

@@ -173,9 +173,10 @@ class Campaign:
     def play(self):
         self.order("start", seed=self.o.seed)
         self.log.wait("workload", HELLO_SECONDS, lambda value: "start" in value)
-        self.rest_before = self.rest()
         if self.o.disk:
             self.order("hash")
+            self.log.wait("diskhash", HELLO_SECONDS, lambda value: "start" in value)
+        self.rest_before = self.rest()  # both have their sessions now, and keep them to the end
         self.report.stage("trials", len(self.o.plan))
         for trial in self.trials():
             self.one(trial)

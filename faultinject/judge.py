@@ -138,14 +138,13 @@ def record(e, replay):
     outcome, why, found = judge(e)
     main = found[0] if found else None
     live = e.window is not None and outcome not in ("kernel_panic", "harness_error")
-    block = [r for r in found if r.service in BLOCK_SERVICES and r.in_flight is not None]
     return {
         "schema_version": 1, "n": e.trial.n, "service": e.trial.service, "fault": e.trial.fault,
         "delay_us": e.trial.delay_us, "instructions": e.trial.instructions, "second": e.trial.second,
         "trial_seed": e.trial.seed, "outcome": outcome, "why": why,
         "activated": outcome == "kernel_panic" or bool(live and activated(e)),
         "cause": main.cause if main else None,
-        "in_flight": max((r.in_flight for r in block), default=None),
+        "in_flight": in_flight(e, found),
         "recovery_us": rounded(main.total_us(e.tsc_hz)) if main else None,
         "phases_us": {k: rounded(v) for k, v in main.phases_us(e.tsc_hz).items()} if main else {},
         "recoveries": [describe(r, e.tsc_hz) for r in found],
@@ -153,6 +152,14 @@ def record(e, replay):
         "io_errors": e.events.get("io_error", 0), "typing": e.typing, "leaks": e.window.leaks if e.window else 0,
         "findings": [f.text() for f in e.lost], "injector": e.report, "replay": replay,
     }
+
+
+def in_flight(e, found):
+    """Requests issued to the device and not completed when a block driver died: counted by recovery in the
+    ledger; where the trial spoiled the ledger, by the injector in the moment before. None: no such death."""
+    if e.trial.fault == "garbage":
+        return e.report["in_flight"] if e.report and e.report["poked"] else None
+    return max((r.in_flight for r in found if r.service in BLOCK_SERVICES and r.in_flight is not None), default=None)
 
 
 def describe(r, tsc_hz):

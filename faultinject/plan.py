@@ -36,8 +36,11 @@ SERVICES = {  # name -> faults that make sense for it
     "virtio_disk": PLAIN + ("loop", "block", "garbage", "double"),
     "serial": PLAIN + ("loop", "block", "double"),
     "echo": PLAIN + ("loop", "block", "double"),
-    "pci": PLAIN,  # not a driver; its restart takes the block drivers with it
+    "pci": PLAIN + ("loop", "block"),  # not a driver; its restart takes the block drivers with it
 }
+# Only when asked for by name: a hang is found by work that waits, and a serial driver that hangs while
+# there is nothing to print keeps nobody waiting but a person (CAVEATS.md).
+NOT_IN_MIXES = {"serial": ("loop", "block")}
 DRIVER_GROUPS = {  # a name for several services -> weights
     "mix": {"virtio_blk": 85, "serial": 5, "echo": 5, "pci": 5},
     "all": {"virtio_blk": 1, "serial": 1, "echo": 1, "pci": 1},
@@ -98,21 +101,18 @@ def services_of(driver, fault, disk):
     weights = dict(DRIVER_GROUPS.get(driver, {driver: 1}))
     if disk and driver in DISK_WEIGHT:
         weights["virtio_disk"] = DISK_WEIGHT[driver]
-    if fault in FAULTS:
-        weights = {name: w for name, w in weights.items() if fault in SERVICES[name]}
-    return weights
+    if driver in DRIVER_GROUPS:
+        weights = {name: w for name, w in weights.items() if fault not in NOT_IN_MIXES.get(name, ())}
+    return {name: w for name, w in weights.items() if fault in SERVICES[name]}
 
 
 def make_trial(seed, n, driver="mix", fault="mix", disk=False):
     rng = random.Random(f"coppice {seed} {n} {driver} {fault} {int(disk)}")
-    kind = pick(rng, GROUPS[fault]) if fault in GROUPS else fault
-    if kind == "all":
-        service = "all"
-    else:
-        weights = services_of(driver, fault, disk)
-        service = pick(rng, weights)
-        if kind not in SERVICES[service]:  # a mix met a service without this fault
-            kind = "kill"
+    kinds = GROUPS.get(fault, {fault: 1})
+    if driver in SERVICES:
+        kinds = {kind: w for kind, w in kinds.items() if kind in SERVICES[driver] + ("all",)}
+    kind = pick(rng, kinds)
+    service = "all" if kind == "all" else pick(rng, services_of(driver, kind, disk))
     return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US),
                  instructions=rng.randint(0, INSTRUCTIONS_MAX.get(service, 0)),
                  second=rng.randint(1, SECOND_MAX) if kind == "double" else 0, seed=rng.getrandbits(RANDOM_BITS))

@@ -91,11 +91,11 @@ def facts(s):
     """The lines under the table."""
     low, high = s["recovered_rate_95"]
     flight = s["in_flight"]
-    yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} survived "
-           f"(95 %: {low:.1%} to {high:.1%})")
+    yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} survived: "
+           f"{s['recovered'] / max(1, s['activated']):.1%} (95 %: {low:.1%} to {high:.1%})")
     yield "outcomes: " + ", ".join(f"{n} {name}" for name, n in s["outcomes"].items() if n)
     if flight["kills"]:
-        yield (f"requests in flight: at {flight['with_requests']} of {flight['kills']} kills of a block driver "
+        yield (f"requests in flight: at {flight['with_requests']} of {flight['kills']} strikes on a block driver "
                f"({flight['share']:.0%}), median {flight['requests_p50']}, most {flight['requests_max']}")
     yield (f"{s['writes_acknowledged']} writes acknowledged, {s['places_checked']} places checked in the disk image: "
            f"{s['lost_acknowledged_writes']} lost, {s['duplicate_completions']} completed twice, "

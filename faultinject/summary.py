@@ -69,8 +69,8 @@ def leaks_of(run, trials):
     events = sum(t["leaks"] for t in trials)
     if not before or not after:
         return events
-    pages = max(0, before["pages_free"] - after["pages_free"])
-    return events + pages + after["dead_pages"] + after["quarantined"]
+    missing = before["pages_free"] - after["pages_free"]
+    return events + max(missing, after["dead_pages"] + after["quarantined"], 0)  # the same pages, seen twice
 
 
 def targets(s, run):

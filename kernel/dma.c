@@ -75,33 +75,24 @@ status_t dma_attach(struct dma *d, struct process *user)
 /* The device may still write these pages: they leave their owner now and become free only when the reset
  * is confirmed. The first process pays meanwhile; the quotas between it and the owner shrink by as much,
  * so that this can never fail. */
-static uint64_t mapping_quarantine(struct dma_mapping *map)
+static uint64_t memory_quarantine(struct memory *m)
 {
-    struct memory *m = map->memory;
-    if (!m || (m->flags & MEMORY_KERNEL)) return 0;
+    if (m->flags & MEMORY_KERNEL) return 0; /* by another mapping of it */
     for (struct process *p = m->object.owner; p != process_root; p = p->parent) {
         assert(p->used >= m->pages && p->quota >= m->pages);
         p->used -= m->pages;
         p->quota -= m->pages;
     }
-    map->held = m->base;
-    map->held_pages = m->pages;
     m->flags |= MEMORY_KERNEL; /* its frames are no longer its own */
     quarantined_total += m->pages;
     return m->pages;
 }
 
-static void mapping_detach(struct dma_mapping *map)
-{
-    if (!map->memory) return;
-    list_remove(&map->of_memory);
-    map->memory = NULL;
-}
-
+/* Frames in quarantine become free with the last mapping of them: more than one device may reach them. */
 static uint64_t mapping_end(struct dma_mapping *map)
 {
-    uint64_t pages = map->held_pages;
-    mapping_detach(map);
+    uint64_t pages = list_empty(&map->of_memory) ? map->held_pages : 0;
+    list_remove(&map->of_memory);
     if (pages) {
         frame_free_run(process_root, map->held, pages);
         quarantined_total -= pages;
@@ -130,6 +121,7 @@ status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t page
 
 status_t dma_unmap(struct dma *d, iova_t iova)
 {
+    if (d->state != DMA_READY) return E_NOT_RESET; /* the mapping is an earlier driver's */
     list_each(struct dma_mapping, map, &d->mappings, of_domain)
     {
         if (map->iova.v != iova.v || map->held_pages) continue;
@@ -142,11 +134,15 @@ status_t dma_unmap(struct dma *d, iova_t iova)
 
 void dma_memory_gone(struct memory *m)
 {
+    if (list_empty(&m->dma_mappings)) return;
+    memory_quarantine(m);
     list_each(struct dma_mapping, map, &m->dma_mappings, of_memory)
     {
-        mapping_quarantine(map);
-        mapping_detach(map);
+        map->memory = NULL;
+        map->held = m->base;
+        map->held_pages = m->pages;
     }
+    list_remove(&m->dma_mappings); /* the mappings stay linked to each other */
 }
 
 status_t dma_bus_master(struct dma *d, bool on)
@@ -169,7 +165,7 @@ uint32_t dma_detach(struct dma *d, struct process *dying, uint64_t *quarantined)
     list_each(struct dma_mapping, map, &d->mappings, of_domain)
     {
         mappings++;
-        if (map->memory && map->memory->object.owner == dying) *quarantined += mapping_quarantine(map);
+        if (map->memory && map->memory->object.owner == dying) *quarantined += memory_quarantine(map->memory);
     }
     list_remove(&d->of_user);
     d->user = NULL;

@@ -10,7 +10,7 @@
 #include "trace.h"
 #include "print.h"
 
-#define SLICE_NS 10000000ul
+#define SLICE_US 1000u /* among equals */
 
 /* --- Time: TSC ticks <-> ns since boot -------------------------------------------------------- */
 
@@ -32,6 +32,7 @@ void sched_init(struct cpu *c, uint32_t id)
     for (unsigned i = 0; i < PRIORITIES; i++) list_init(&c->ready[i]);
     list_init(&c->exhausted);
     c->armed_tsc = ~0ul;
+    c->slice_tsc = time_ticks(SLICE_US);
     c->since_tsc = arch_tsc();
     if (id == 0) time_base_tsc = c->since_tsc;
 }
@@ -63,6 +64,7 @@ void thread_block(struct thread *t, enum thread_state why)
 {
     assert(t->state == THREAD_RUNNING);
     t->state = why;
+    t->slice_tsc = 0;
 }
 
 static void timer_want(struct cpu *c, uint64_t tsc)
@@ -79,8 +81,11 @@ void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
 static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
 {
     t->process->cpu_tsc += ticks;
+    t->slice_tsc += ticks;
     if (!t->budget_tsc) return;
-    if (now >= t->period_end_tsc) { /* periods start with use, not with wall time: idle threads cost nothing */
+    /* Periods start with use, not with wall time: idle threads cost nothing. While the budget is used up,
+     * the next one starts in thread_replenish. */
+    if (t->priority && now >= t->period_end_tsc) {
         t->used_tsc = 0;
         t->period_end_tsc = now + t->period_tsc;
     }
@@ -140,12 +145,8 @@ static inline void thread_deadlines(struct cpu *c, struct thread *t, uint64_t no
 {
     if (t->budget_tsc && t->priority)
         timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
-    if (!list_empty(&c->ready[t->priority])) {
-        c->slice_end_tsc = now + time_ticks(SLICE_NS / 1000);
-        timer_want(c, c->slice_end_tsc);
-    } else {
-        c->slice_end_tsc = ~0ul;
-    }
+    c->slicing = !list_empty(&c->ready[t->priority]);
+    if (c->slicing) timer_want(c, now + (c->slice_tsc > t->slice_tsc ? c->slice_tsc - t->slice_tsc : 0));
 }
 
 static inline struct context *thread_resume(struct cpu *c, struct thread *t)
@@ -161,20 +162,28 @@ static inline struct context *thread_resume(struct cpu *c, struct thread *t)
     return &t->context;
 }
 
+static bool slice_over(struct cpu *c, struct thread *t)
+{
+    if (t->slice_tsc < c->slice_tsc) return false;
+    t->slice_tsc = 0;
+    return true;
+}
+
 struct context *sched_switch(void)
 {
     struct cpu *c = arch_cpu();
     struct thread *old = c->current;
-    if (__builtin_expect(old && old->state == THREAD_RUNNING, 1)) {
-        if (!(c->ready_mask >> old->priority >> 1)) { /* nothing more urgent */
-            /* An equal may have become ready: the slice starts now. */
-            if (c->slice_end_tsc == ~0ul && !list_empty(&c->ready[old->priority])) thread_deadlines(c, old, arch_tsc());
-            return &old->context;
-        }
-        queue_put(old, true);
-    }
+    bool running = old && old->state == THREAD_RUNNING;
+    /* Nothing more urgent, and no equal that became ready since the slice was last looked at. */
+    if (__builtin_expect(running && !(c->ready_mask >> old->priority >> c->slicing), 1)) return &old->context;
     uint64_t now = arch_tsc();
     account(c, now);
+    if (running && !(c->ready_mask >> old->priority >> 1)) {
+        thread_deadlines(c, old, now);
+        return &old->context;
+    }
+    /* Preempted: it keeps the rest of its slice, but no more, or equals would starve behind it. */
+    if (running) queue_put(old, !slice_over(c, old));
     struct thread *next = queue_pick(c);
     c->current = next;
     if (!next) return NULL;
@@ -184,9 +193,10 @@ struct context *sched_switch(void)
     return thread_resume(c, next);
 }
 
+/* Not past an equal either: a client and its server would keep the CPU from it for ever. */
 bool sched_may_hand_over(const struct thread *to)
 {
-    return !(arch_cpu()->ready_mask >> to->priority >> 1);
+    return !(arch_cpu()->ready_mask >> to->priority);
 }
 
 struct context *sched_hand_over(struct thread *to)
@@ -194,6 +204,7 @@ struct context *sched_hand_over(struct thread *to)
     struct cpu *c = arch_cpu();
     uint64_t now = arch_tsc();
     account(c, now);
+    c->current->slice_tsc = 0; /* it blocked */
     c->current = to;
     to->state = THREAD_RUNNING;
     c->switches++;
@@ -218,7 +229,7 @@ void sched_timer(void)
     uint64_t next = timer_next();
     if (next != ~0ul) timer_want(c, next);
     if (!t || t->state != THREAD_RUNNING) return;
-    if (now >= c->slice_end_tsc) sched_yield();
+    if (!list_empty(&c->ready[t->priority]) && slice_over(c, t)) sched_yield();
     else thread_deadlines(c, t, now);
 }
 

@@ -32,6 +32,7 @@ struct thread { /* a page of its own */
     struct reply *reply;       /* REPLY: where it was saved */
     struct thread *client;     /* the caller it serves now */
     struct notification *bound;
+    uint64_t slice_tsc; /* of its slice, used so far */
     uint64_t budget_tsc, period_tsc; /* 0: none */
     uint64_t used_tsc;         /* in this period */
     uint64_t period_end_tsc;
@@ -48,7 +49,8 @@ struct cpu {
     struct list exhausted;
     uint64_t since_tsc;     /* current runs (or the CPU idles) since */
     uint64_t armed_tsc;     /* deadline in the timer hardware; ~0: none */
-    uint64_t slice_end_tsc; /* round robin among equals */
+    uint64_t slice_tsc;     /* length of a slice */
+    bool slicing;           /* the timer looks after current's slice: an equal is ready */
     uint64_t idle_tsc, switches;
 };
 

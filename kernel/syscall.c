@@ -412,7 +412,7 @@ static status_t sys_irq_create(struct thread *t, struct context *c)
     struct memory *table = NULL;
     struct irq *i;
     TRY(decode(t, c->handle, OBJECT_ROOT, 0, &root));
-    REQUIRE(c->info == IRQ_GSI || c->info == IRQ_MSIX, E_ARGUMENT);
+    REQUIRE((c->info == IRQ_GSI || c->info == IRQ_MSIX) && c->w[0] <= UINT32_MAX, E_ARGUMENT);
     if (c->info == IRQ_MSIX) {
         TRY(decode(t, c->w[1], OBJECT_MEMORY, RIGHT_WRITE, &table));
         REQUIRE((table->flags & MEMORY_DEVICE) && c->w[2] < table->pages * (PAGE_SIZE / 16) && c->w[2] < 2048, E_ARGUMENT);

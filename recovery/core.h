@@ -46,7 +46,7 @@ enum watch_state {
     WATCH_STARTING, /* attached, its main loop has not run yet: the supervisor's start timeout holds */
     WATCH_QUIET,    /* nothing pending, and it sleeps */
     WATCH_BUSY,     /* pending since, or progressed or answered at, the times below */
-    WATCH_ASKED,    /* no progress for half the time: its doorbell was rung */
+    WATCH_ASKED,    /* no progress, or quiet for long: its doorbell was rung */
     WATCH_REPORTED, /* this incarnation is given up */
 };
 struct watch {

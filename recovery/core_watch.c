@@ -1,37 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Is a driver with pending work alive? Owns a service's struct watch. Progress, not pings: while requests
- * complete nobody is asked anything. Work is what is pending, and also whatever keeps a driver awake: one
- * that spins starves its clients, who then have nothing pending. A driver without progress for half its watchdog time is asked once,
- * by ringing its doorbell; a live one wakes, looks for work and so counts a round. One that does not is
- * stalled when its whole time is over. One that does is waiting for a slow device (a flush on the host
- * can take long) and gets DEVICE_LIMIT: killing it would not make the device faster, and each death
- * counts against the requests in flight.
+ * Is a driver alive? Owns a service's struct watch. Progress, not pings: while requests complete nobody
+ * is asked anything. Work is what is pending, and also whatever keeps a driver awake: one that spins
+ * starves its clients, who then have nothing pending. A driver without progress for half its watchdog
+ * time is asked once, by ringing its doorbell; a live one wakes, looks for work and so counts a round.
+ * One that does not is stalled when its whole time is over. One that does is waiting for a slow device
+ * (a flush on the host can take long) and gets DEVICE_LIMIT: killing it would not make the device
+ * faster, and each death counts against the requests in flight. One that says that it sleeps is asked
+ * too, once in its watchdog time: it may have hung between saying so and sleeping.
  *
  *   STARTING -> QUIET            its first round
  *   QUIET    -> BUSY             something is pending, or it does not sleep
- *   BUSY     -> ASKED            half the time without progress or answer    verdict ASK
+ *   QUIET    -> ASKED            quiet for QUIET_TIMES its time                verdict ASK
+ *   BUSY     -> QUIET            nothing is pending, and it sleeps
+ *   BUSY     -> ASKED            half the time without progress or answer      verdict ASK
  *   ASKED    -> BUSY             progress, or a round: it answered
- *   BUSY, ASKED -> QUIET         nothing is pending, and it sleeps
- *   ASKED    -> REPORTED         the time is over, and it had two chances     verdict STALLED
- *   BUSY     -> REPORTED         it answers, but the device limit is over     verdict STALLED
- *   STARTING -> REPORTED         pending, no round ever, device limit over    verdict STALLED
+ *   ASKED    -> REPORTED         the time is over, and it had four chances     verdict STALLED
+ *   BUSY     -> REPORTED         it answers, but the device limit is over      verdict STALLED
+ *   STARTING -> REPORTED         pending, no round ever, device limit over     verdict STALLED
  * watch_reset (attach) leads to STARTING from everywhere. */
 #include "core.h"
 
 /* Longer than a flush takes on a loaded host, short enough for a person to wait. */
 #define DEVICE_LIMIT_NS 5000000000ul
-/* Between question and verdict the driver must have had the CPU: one look may follow the question at
- * once if the host held the whole machine for a while, two may not. */
-#define SCANS_BEFORE_VERDICT 2
+/* Between question and verdict the driver must have had the CPU. If the host holds the machine for a
+ * while, a look follows the question at once; four in a row do not. */
+#define SCANS_BEFORE_VERDICT 4
+/* A question costs an idle driver a round for nothing; its watchdog time says how often. */
+#define QUIET_TIMES 1
 
 void watch_reset(struct watch *w) { *w = (struct watch){.state = WATCH_STARTING}; }
-
-static void watch_busy(struct watch *w, const struct watch_sample *sample, uint64_t now_ns)
-{
-    w->state = WATCH_BUSY;
-    w->progress = sample->progress;
-    w->progress_ns = w->answer_ns = now_ns;
-}
 
 static enum watch_verdict watch_report(struct watch *w)
 {
@@ -39,17 +36,12 @@ static enum watch_verdict watch_report(struct watch *w)
     return WATCH_STALLED;
 }
 
-static enum watch_verdict watch_asked(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
-                                      uint64_t watchdog_ns)
+static enum watch_verdict watch_ask(struct watch *w, const struct watch_sample *sample)
 {
-    if (sample->rounds != w->rounds) {
-        w->state = WATCH_BUSY;
-        w->answer_ns = now_ns;
-        return WATCH_FINE;
-    }
-    w->scans++;
-    return w->scans >= SCANS_BEFORE_VERDICT && now_ns - w->answer_ns >= watchdog_ns ? watch_report(w)
-                                                                                    : WATCH_FINE;
+    w->state = WATCH_ASKED;
+    w->rounds = sample->rounds;
+    w->scans = 0;
+    return WATCH_ASK;
 }
 
 /* It may have hung while it served nobody, before its first session: the long limit holds then. */
@@ -59,6 +51,46 @@ static enum watch_verdict watch_starting(struct watch *w, const struct watch_sam
     return now_ns - w->progress_ns >= DEVICE_LIMIT_NS ? watch_report(w) : WATCH_FINE;
 }
 
+static enum watch_verdict watch_asked(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
+                                      uint64_t watchdog_ns)
+{
+    if (sample->rounds != w->rounds || sample->progress != w->progress) {
+        w->state = WATCH_BUSY; /* progress itself is seen at the next look */
+        w->answer_ns = now_ns;
+        return WATCH_FINE;
+    }
+    w->scans++;
+    return w->scans >= SCANS_BEFORE_VERDICT && now_ns - w->answer_ns >= watchdog_ns ? watch_report(w)
+                                                                                    : WATCH_FINE;
+}
+
+static enum watch_verdict watch_quiet(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
+                                      uint64_t watchdog_ns)
+{
+    if (w->state != WATCH_QUIET || sample->rounds != w->rounds) {
+        w->state = WATCH_QUIET;
+        w->rounds = sample->rounds;
+        w->answer_ns = now_ns;
+    }
+    if (now_ns - w->answer_ns < QUIET_TIMES * watchdog_ns) return WATCH_FINE;
+    w->progress = sample->progress;
+    w->progress_ns = w->answer_ns = now_ns; /* its whole time begins with the question */
+    return watch_ask(w, sample);
+}
+
+static enum watch_verdict watch_busy(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
+                                     uint64_t watchdog_ns)
+{
+    if (w->state == WATCH_QUIET || sample->progress != w->progress) {
+        w->state = WATCH_BUSY;
+        w->progress = sample->progress;
+        w->progress_ns = w->answer_ns = now_ns;
+        return WATCH_FINE;
+    }
+    if (now_ns - w->progress_ns >= DEVICE_LIMIT_NS) return watch_report(w);
+    return now_ns - w->answer_ns >= watchdog_ns / 2 ? watch_ask(w, sample) : WATCH_FINE;
+}
+
 enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
                               uint64_t watchdog_ns)
 {
@@ -66,20 +98,9 @@ enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample
     if (w->state == WATCH_STARTING) {
         if (sample->rounds == 0) return watch_starting(w, sample, now_ns);
         w->state = WATCH_QUIET;
-    }
-    if (sample->pending == 0 && sample->awake == 0) {
-        w->state = WATCH_QUIET;
-        return WATCH_FINE;
-    }
-    if (w->state == WATCH_QUIET || sample->progress != w->progress) {
-        watch_busy(w, sample, now_ns);
-        return WATCH_FINE;
+        w->answer_ns = now_ns;
     }
     if (w->state == WATCH_ASKED) return watch_asked(w, sample, now_ns, watchdog_ns);
-    if (now_ns - w->progress_ns >= DEVICE_LIMIT_NS) return watch_report(w);
-    if (now_ns - w->answer_ns < watchdog_ns / 2) return WATCH_FINE;
-    w->state = WATCH_ASKED;
-    w->rounds = sample->rounds;
-    w->scans = 0;
-    return WATCH_ASK;
+    if (sample->pending == 0 && sample->awake == 0) return watch_quiet(w, sample, now_ns, watchdog_ns);
+    return watch_busy(w, sample, now_ns, watchdog_ns);
 }

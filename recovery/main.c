@@ -12,7 +12,7 @@
 #define TICK_BIT     1ul
 #define TICK_MS_MIN  1ul
 #define TICK_MS_MAX  5ul
-#define TICKS_A_TIME 4ul /* looks within a watchdog time: question and verdict are two looks apart */
+#define TICKS_A_TIME 8ul /* looks within a watchdog time: half of them between question and verdict */
 
 static struct recovery core;
 static struct session_objects session_objects[SESSIONS_MAX];

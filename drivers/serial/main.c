@@ -115,10 +115,8 @@ static status_t serial_session_open(struct driver *d, struct driver_session *s)
 {
     struct session_stream_driver *ours = s->stream_driver;
     if (s->data_bytes < 2 * STREAM_RING) return E_ARGUMENT;
-    if (s->stream_client->tx_head - ours->tx_tail > STREAM_RING)
-        ours->tx_tail = s->stream_client->tx_head;
-    if (ours->rx_head - s->stream_client->rx_tail > STREAM_RING)
-        ours->rx_head = s->stream_client->rx_tail;
+    if (s->stream_client->tx_head - ours->tx_tail > STREAM_RING) ours->tx_tail = s->stream_client->tx_head;
+    if (ours->rx_head - s->stream_client->rx_tail > STREAM_RING) ours->rx_head = s->stream_client->rx_tail;
     ours->control_done = uart.control;
     uart.open |= 1ul << s->index;
     reader_choose(d);
@@ -138,8 +136,7 @@ static void settings_follow(struct driver *d)
     if (asked == uart.reader->stream_driver->control_done || !control_valid(asked)) return;
     line_set(asked);
     struct serial_checkpoint c = {.control = asked};
-    if (driver_checkpoint(d, &c) != OK)
-        log_line("serial: line settings will not outlive a restart");
+    if (driver_checkpoint(d, &c) != OK) log_line("serial: line settings will not outlive a restart");
     uart.reader->stream_driver->control_done = asked;
     uart.reader->wake = true;
 }
@@ -156,8 +153,8 @@ static bool receive(struct driver_session *s)
         uint8_t line = uart_read(UART_LSR);
         if (line & UART_LSR_OVERRUN) ours->rx_dropped++;
         if (!(line & UART_LSR_RX)) return true;
-        struct sys_result r = sys_port_in(uart.ports, UART_DATA, 1, &ring[head % STREAM_RING],
-                                          &ours->rx_head, head + 1);
+        struct sys_result r =
+            sys_port_in(uart.ports, UART_DATA, 1, &ring[head % STREAM_RING], &ours->rx_head, head + 1);
         if (r.status != OK) fatal("serial: received byte cannot be stored: status %d", r.status);
         s->wake = true;
     }
@@ -169,13 +166,12 @@ static bool transmit(struct driver_session *s)
     struct session_stream_driver *ours = s->stream_driver;
     for (;;) {
         uint32_t left = s->stream_client->tx_head - ours->tx_tail;
-        if (left == 0 || left > STREAM_RING)
-            return false; /* too much: the client broke its index */
+        if (left == 0 || left > STREAM_RING) return false; /* too much: the client broke its index */
         if (!(uart_read(UART_LSR) & UART_LSR_TX_EMPTY)) return true;
         for (uint32_t n = left < UART_FIFO_BYTES ? left : UART_FIFO_BYTES; n > 0; n--) {
             uint32_t tail = ours->tx_tail;
-            status_t status = sys_port_out(uart.ports, UART_DATA, 1, s->data[tail % STREAM_RING],
-                                           &ours->tx_tail, tail + 1);
+            status_t status =
+                sys_port_out(uart.ports, UART_DATA, 1, s->data[tail % STREAM_RING], &ours->tx_tail, tail + 1);
             if (status != OK) fatal("serial: byte cannot be sent: status %d", status);
         }
         s->wake = true;
@@ -235,7 +231,4 @@ static const struct driver_ops operations = {
     .interrupt = serial_interrupt,
 };
 
-int main(void)
-{
-    return driver_main(&operations);
-}
+int main(void) { return driver_main(&operations); }

@@ -39,8 +39,8 @@ uint64_t transport_features(struct transport *t);
 /* Accepts `features`; E_UNSUPPORTED if the device does not agree. */
 status_t transport_negotiate(struct transport *t, uint64_t features) MUST_USE;
 /* Gives the rings to queue 0. On return *notify is its doorbell. */
-status_t transport_queue_enable(struct transport *t, uint16_t entries, uint64_t desc,
-                                uint64_t avail, uint64_t used, volatile uint16_t **notify) MUST_USE;
+status_t transport_queue_enable(struct transport *t, uint16_t entries, uint64_t desc, uint64_t avail,
+                                uint64_t used, volatile uint16_t **notify) MUST_USE;
 void transport_driver_ok(struct transport *t);
 /* Device configuration: 0 past the end; 64 bits are two halves of one generation. */
 uint32_t transport_config32(const struct transport *t, uint32_t offset);

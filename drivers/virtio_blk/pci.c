@@ -165,7 +165,7 @@ void transport_driver_ok(struct transport *t)
 
 uint32_t transport_config32(const struct transport *t, uint32_t offset)
 {
-    if (offset + 4 > t->config_bytes) return 0;
+    if ((uint64_t)offset + 4 > t->config_bytes) return 0;
     return *(const volatile uint32_t *)(t->config + offset);
 }
 

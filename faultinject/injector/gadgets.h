@@ -6,7 +6,9 @@
 
 #include "lib/runtime.h"
 
-#define GADGET_BASE 0x100000ul
+/* Beside the startup page and the stack: mapping it needs no page table of its own. */
+#define GADGET_BASE 0x300000ul
+_Static_assert(GADGET_BASE > USER_STARTUP && GADGET_BASE < USER_STACK_TOP - 0x80000, "in the gap");
 
 /* Makes the page, in this process's memory; returns its handle in *out. */
 status_t gadgets_make(handle_t *out) MUST_USE;

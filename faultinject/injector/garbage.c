@@ -93,10 +93,11 @@ static uint64_t entry_at(uint64_t page, uint32_t slot, size_t field)
     return page + offsetof(struct session_ledger, entry) + slot * sizeof(struct session_entry) + field;
 }
 
-static void spoil(struct victim *v, uint64_t page, const struct session_ledger *l, uint64_t seed)
+/* slots: those in flight. */
+static void spoil(struct victim *v, uint64_t page, const struct session_ledger *l, uint64_t slots,
+                  enum garbage_kind kind)
 {
-    enum garbage_kind kind = (enum garbage_kind)(seed % GARBAGE_KINDS);
-    uint64_t slots = in_flight(l), newest = 0, hints;
+    uint64_t newest = 0, hints;
     uint64_t hint = page + PAGE_SIZE + offsetof(struct session_hint, complete);
 
     for (uint64_t left = slots; left != 0; left &= left - 1)
@@ -121,15 +122,17 @@ static void spoil(struct victim *v, uint64_t page, const struct session_ledger *
 /* A wrong slot needs a younger request than its own: with one in flight that would be the truth, a lie
  * that nobody can see. */
 status_t garbage_strike(handle_t inject, handle_t process, uint32_t generation, uint64_t seed, uint32_t least,
-                        uint32_t *poked)
+                        struct garbage *out)
 {
     static struct session_ledger ledger;
+    enum garbage_kind kind = (enum garbage_kind)(seed % GARBAGE_KINDS);
     struct victim v = {inject, process, 0};
     uint64_t page = ledger_find(&v, generation, least, &ledger);
 
     if (page == 0) return E_NOT_FOUND;
-    if (__builtin_popcountl(in_flight(&ledger)) < 2 && seed % GARBAGE_KINDS == GARBAGE_WRONG_SLOT) seed--;
-    spoil(&v, page, &ledger, seed);
-    *poked = v.poked;
+    uint64_t slots = in_flight(&ledger, generation);
+    if (__builtin_popcountl(slots) < 2 && kind == GARBAGE_WRONG_SLOT) kind = GARBAGE_FUTURE;
+    spoil(&v, page, &ledger, slots, kind);
+    *out = (struct garbage){v.poked, (uint32_t)__builtin_popcountl(slots)};
     return OK;
 }

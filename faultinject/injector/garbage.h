@@ -7,9 +7,14 @@
 
 #include "lib/runtime.h"
 
+struct garbage {
+    uint32_t poked;     /* words written */
+    uint32_t in_flight; /* requests that the device had, as the ledger said before */
+};
+
 /* Finds the ledger in the process and, if at least `least` requests are in flight there, spoils it as
- * `seed` says. *poked: words written. E_NOT_FOUND: no ledger with so many in flight at this moment. */
+ * `seed` says. E_NOT_FOUND: no ledger with so many in flight at this moment. */
 status_t garbage_strike(handle_t inject, handle_t process, uint32_t generation, uint64_t seed, uint32_t least,
-                        uint32_t *poked) MUST_USE;
+                        struct garbage *out) MUST_USE;
 
 #endif

@@ -24,8 +24,9 @@
 #define LIMIT_MS          300u  /* for a strike to find its target at work */
 #define DETECT_MS         1500u /* from strike to death: watchdogs are far shorter */
 #define SETTLE_MS         5000u
-#define GARBAGE_MASKED_MS 40u /* nobody noticed for this long: the garbage was overwritten in time */
-#define CALLS_A_ROUND     16u /* to a server that has nothing to do by itself */
+#define GARBAGE_MASKED_MS 40u   /* nobody noticed for this long: the garbage was overwritten in time */
+#define NO_SERVICE        4095u /* the largest index a tag can hold; no manifest has so many */
+#define CALLS_A_ROUND     16u   /* to a server that has nothing to do by itself */
 
 struct trial {
     uint64_t n, instructions, delay_us, second, seed, limit_ms;
@@ -34,8 +35,8 @@ struct trial {
     struct target before;
 };
 struct outcome {
-    bool struck, died, settled, rescued;
-    uint32_t poked;
+    bool struck, second, died, settled, rescued;
+    struct garbage garbage;
     const char *error;
 };
 
@@ -68,7 +69,7 @@ static status_t arm(const struct trial *t, handle_t process)
     if (gadget == 0) return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_KILL, 0).status;
     status_t status =
         sys_inject(inject, process, INJECT_MAP, gadgets, GADGET_BASE, RIGHT_READ | RIGHT_EXECUTE).status;
-    if (status != OK && status != E_EXISTS) return status; /* E_EXISTS: an earlier trial did not strike */
+    if (status != OK) return status;
     return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_JUMP, gadget).status;
 }
 
@@ -117,15 +118,34 @@ static void strike_await(const struct trial *t, handle_t process, struct outcome
     o->rescued = target_kill(t->service) == OK;
 }
 
+static status_t second_arm(uint32_t service, uint64_t instructions)
+{
+    return sys_inject(inject, 0, INJECT_ARM_TAG, instructions, INJECT_KILL, (uint64_t)service << 32).status;
+}
+
+/* A second strike that has not found its successor, or not yet, must not land in a later trial. */
+static void second_disarm(const struct trial *t, struct outcome *o)
+{
+    handle_t process;
+
+    if (second_arm(NO_SERVICE, 0) != OK) o->error = "the second strike cannot be taken back";
+    if (target_process(t->index, &process) != OK) return; /* nothing runs that it could be armed on */
+    struct sys_result r = sys_inject(inject, process, INJECT_DISARM, 0, 0, 0);
+    (void)sys_cap_delete(process); /* gone already, if the process object is */
+    o->second = o->struck && r.value == 0;
+}
+
 static void strike_armed(const struct trial *t, handle_t process, struct outcome *o)
 {
-    if (t->second != 0 &&
-        sys_inject(inject, 0, INJECT_ARM_TAG, t->second, INJECT_KILL, (uint64_t)t->index << 32).status != OK)
+    if (t->second != 0 && second_arm(t->index, t->second) != OK)
         o->error = "the second strike was refused";
     else if (arm(t, process) != OK)
         o->error = "the strike was refused";
     else
         strike_await(t, process, o);
+    if (o->struck || gadget_address(t->fault) == 0) return;
+    /* The target lives and has the snippets mapped: they go with the memory, and are made anew. */
+    if (sys_cap_delete(gadgets) != OK || gadgets_make(&gadgets) != OK) o->error = "the snippets are gone";
 }
 
 static void strike_garbage(const struct trial *t, handle_t process, struct outcome *o)
@@ -135,7 +155,7 @@ static void strike_garbage(const struct trial *t, handle_t process, struct outco
 
     while (status == E_NOT_FOUND && before(limit)) {
         status = garbage_strike(inject, process, (uint32_t)t->before.generation, t->seed,
-                                before(half) ? 2 : 1, &o->poked);
+                                before(half) ? 2 : 1, &o->garbage);
         if (status != OK) sleep_us(GARBAGE_POLL_US);
     }
     if (status != OK) return;
@@ -199,10 +219,12 @@ static void trial_report(const struct trial *t, const struct outcome *o)
     struct target after;
 
     if (t->index == TARGET_NONE || target_read(t->index, &after) != OK) after = (struct target){.state = ~0u};
-    log_line("{\"trial\":{\"n\":%lu,\"struck\":%u,\"died\":%u,\"settled\":%u,\"rescued\":%u,\"poked\":%u,"
+    log_line("{\"trial\":{\"n\":%lu,\"struck\":%u,\"second\":%u,\"died\":%u,\"settled\":%u,\"rescued\":%u,"
+             "\"poked\":%u,"
+             "\"in_flight\":%u,"
              "\"generation\":%lu,\"generation_after\":%lu,\"state_after\":%u,\"error\":\"%s\"}}",
-             t->n, o->struck, o->died, o->settled, o->rescued, o->poked, t->before.generation,
-             after.generation, after.state, o->error);
+             t->n, o->struck, o->second, o->died, o->settled, o->rescued, o->garbage.poked,
+             o->garbage.in_flight, t->before.generation, after.generation, after.state, o->error);
 }
 
 static void trial_run(const struct json_object *order)
@@ -233,6 +255,7 @@ static void trial_run(const struct json_object *order)
     (void)sys_trace_mark(trace, MARK_TRIAL, t.n);
     if (o.error[0] == 0) strike(&t, &o);
     o.settled = settle();
+    if (t.second != 0) second_disarm(&t, &o);
     trial_report(&t, &o);
 }
 

@@ -42,8 +42,7 @@ struct service_row {
     uint32_t index, state, flags, cause;
     uint64_t generation, restarts, recovery_ns;
 };
-status_t service_row(uint32_t index,
-                     struct service_row *row) MUST_USE; /* E_NOT_FOUND past the end */
+status_t service_row(uint32_t index, struct service_row *row) MUST_USE; /* E_NOT_FOUND past the end */
 const char *service_name(uint32_t index);
 const char *status_text(status_t status);
 const char *cause_text(uint64_t cause);

@@ -31,8 +31,7 @@ static volatile uint8_t *bus_map(const struct system_info *info, uint32_t bus)
     struct sys_result memory = sys_memory_create_device(root, at, BUS_BYTES / PAGE_SIZE);
     if (memory.status != OK) return NULL;
     void *mapped;
-    if (map_new(memory.value, BUS_BYTES / PAGE_SIZE, RIGHT_READ | RIGHT_WRITE, &mapped) != OK)
-        return NULL;
+    if (map_new(memory.value, BUS_BYTES / PAGE_SIZE, RIGHT_READ | RIGHT_WRITE, &mapped) != OK) return NULL;
     return mapped;
 }
 
@@ -66,8 +65,7 @@ static void bus_scan(const struct system_info *info, uint32_t bus)
         uint32_t at = device << 3;
         uint8_t header = function_add(info, config + at * PAGE_SIZE, bus << 8 | at);
         if (!(header & PCI_HEADER_MULTIFUNCTION)) continue;
-        for (uint32_t n = 1; n < 8; n++)
-            function_add(info, config + (at + n) * PAGE_SIZE, bus << 8 | at | n);
+        for (uint32_t n = 1; n < 8; n++) function_add(info, config + (at + n) * PAGE_SIZE, bus << 8 | at | n);
     }
 }
 
@@ -79,10 +77,7 @@ uint32_t functions_enumerate(const struct system_info *info)
     return function_count;
 }
 
-struct function *function_get(uint32_t n)
-{
-    return n < function_count ? &functions[n] : NULL;
-}
+struct function *function_get(uint32_t n) { return n < function_count ? &functions[n] : NULL; }
 
 struct function *function_match(uint16_t vendor, uint16_t device, uint16_t nth)
 {

@@ -7,10 +7,7 @@
  * out. */
 #include "pci.h"
 
-static uint64_t page_down(uint64_t at)
-{
-    return at & ~(PAGE_SIZE - 1);
-}
+static uint64_t page_down(uint64_t at) { return at & ~(PAGE_SIZE - 1); }
 
 /* Size and address of BAR n; returns how many registers it takes. Decode must be off. */
 static uint32_t bar_size(struct function *f, uint32_t n, struct bar *bar)
@@ -103,8 +100,7 @@ static status_t msix_prepare(struct claim *c, struct region *table, struct regio
     uint32_t entries =
         (config_read16(c->function, c->msix.capability + MSIX_CONTROL) & MSIX_CONTROL_SIZE) + 1;
     if (!msix_region(c, MSIX_TABLE, (uint64_t)entries * MSIX_ENTRY_BYTES, table) ||
-        !msix_region(c, MSIX_PBA, (entries + 63) / 64 * 8ul, pba) ||
-        table->paddr % MSIX_ENTRY_BYTES != 0)
+        !msix_region(c, MSIX_PBA, (entries + 63) / 64 * 8ul, pba) || table->paddr % MSIX_ENTRY_BYTES != 0)
         return E_UNSUPPORTED;
     c->msix.entries = entries;
     return msix_enable(c, table);
@@ -128,8 +124,7 @@ static status_t bars_prepare(struct claim *c, const struct region *table, const 
         if (functions_share(c->function, start, pages)) continue;
         struct sys_result memory = sys_memory_create_device(root, (paddr_t){start}, pages);
         if (memory.status != OK) return memory.status;
-        struct sys_result shared =
-            sys_cap_derive(memory.value, RIGHT_READ | RIGHT_WRITE | RIGHT_GRANT, 0);
+        struct sys_result shared = sys_cap_derive(memory.value, RIGHT_READ | RIGHT_WRITE | RIGHT_GRANT, 0);
         if (shared.status != OK) return shared.status;
         bar->memory = shared.value;
     }
@@ -179,8 +174,8 @@ status_t claim_irq(struct claim *c, uint64_t entry, handle_t *irq)
 {
     if (entry >= c->msix.entries || entry >= IRQS_MAX) return E_ARGUMENT;
     if (c->irq[entry] == 0) {
-        struct sys_result made = sys_irq_create(root, IRQ_MSIX, c->function->bdf, c->msix.table,
-                                                c->msix.first + (uint32_t)entry);
+        struct sys_result made =
+            sys_irq_create(root, IRQ_MSIX, c->function->bdf, c->msix.table, c->msix.first + (uint32_t)entry);
         if (made.status != OK) return made.status;
         struct sys_result shared = sys_cap_derive(made.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
         if (shared.status != OK) return shared.status;

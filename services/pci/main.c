@@ -14,15 +14,13 @@ handle_t root;
 static struct claim claims[CLAIMS_MAX];
 static uint32_t claim_count;
 
-static void claim_add(const struct manifest_service *s, uint32_t service, uint32_t index,
-                      bool iommu)
+static void claim_add(const struct manifest_service *s, uint32_t service, uint32_t index, bool iommu)
 {
     const struct manifest_pci *want = &s->pci[index];
     struct function *f = function_match(want->vendor, want->device, want->nth);
     if (f == NULL) return; /* CLAIM answers E_NOT_FOUND; the service knows what that means to it */
     if (!iommu && !(s->flags & SERVICE_UNPROTECTED_DMA)) {
-        log_line("pci: %s does not say dma = \"unprotected\" and there is no IOMMU: refused",
-                 s->name);
+        log_line("pci: %s does not say dma = \"unprotected\" and there is no IOMMU: refused", s->name);
         return;
     }
     if (f->service != MANIFEST_NONE || claim_count == CLAIMS_MAX) {
@@ -33,14 +31,13 @@ static void claim_add(const struct manifest_service *s, uint32_t service, uint32
     *c = (struct claim){.function = f, .service = (uint16_t)service, .index = (uint16_t)index};
     status_t status = claim_prepare(c);
     if (status != OK) {
-        log_line("pci: %x:%x for %s cannot be handed out: status %d", f->vendor, f->device, s->name,
-                 status);
+        log_line("pci: %x:%x for %s cannot be handed out: status %d", f->vendor, f->device, s->name, status);
         return;
     }
     f->service = (uint16_t)service;
     claim_count++;
-    log_line("pci: %02x:%02x.%x %04x:%04x is for %s%s", f->bdf >> 8, f->bdf >> 3 & 31, f->bdf & 7,
-             f->vendor, f->device, s->name, iommu ? "" : "; no IOMMU: its DMA is UNPROTECTED");
+    log_line("pci: %02x:%02x.%x %04x:%04x is for %s%s", f->bdf >> 8, f->bdf >> 3 & 31, f->bdf & 7, f->vendor,
+             f->device, s->name, iommu ? "" : "; no IOMMU: its DMA is UNPROTECTED");
 }
 
 static void claims_prepare(const struct manifest *m, bool iommu)
@@ -64,8 +61,7 @@ static void serve_claim(struct claim *c, struct message *m)
     for (uint32_t n = 0; n < BARS; n++)
         if (c->bar[n].memory != 0) bars |= 1ul << n;
     *m = (struct message){.info = INFO_MAKE(OK, 2),
-                          .w = {c->function->bdf,
-                                c->function->vendor | (uint64_t)c->function->device << 16,
+                          .w = {c->function->bdf, c->function->vendor | (uint64_t)c->function->device << 16,
                                 c->msix.entries, bars, 0, 0, c->config, c->dma}};
 }
 
@@ -98,9 +94,8 @@ static status_t serve_list(uint64_t n, struct message *m)
 {
     const struct function *f = n < FUNCTIONS_MAX ? function_get((uint32_t)n) : NULL;
     if (f == NULL) return E_NOT_FOUND;
-    *m = (struct message){
-        .info = INFO_MAKE(OK, 0),
-        .w = {f->bdf, f->vendor | (uint64_t)f->device << 16, f->class, f->service}};
+    *m = (struct message){.info = INFO_MAKE(OK, 0),
+                          .w = {f->bdf, f->vendor | (uint64_t)f->device << 16, f->class, f->service}};
     return OK;
 }
 
@@ -111,15 +106,10 @@ static status_t serve(struct message *m)
     struct claim *c = claim_of(TAG_SERVICE((tag_t)m->badge), m->w[0]);
     if (c == NULL) return E_NOT_FOUND;
     switch (label) {
-    case PCI_CLAIM:
-        serve_claim(c, m);
-        return OK;
-    case PCI_BAR:
-        return serve_bar(c, m->w[1], m);
-    case PCI_IRQ:
-        return serve_irq(c, m->w[1], m);
-    default:
-        return E_ARGUMENT;
+    case PCI_CLAIM: serve_claim(c, m); return OK;
+    case PCI_BAR: return serve_bar(c, m->w[1], m);
+    case PCI_IRQ: return serve_irq(c, m->w[1], m);
+    default: return E_ARGUMENT;
     }
 }
 

@@ -44,10 +44,7 @@ struct claim {
 
 extern handle_t root;
 
-static inline uint8_t config_read8(const struct function *f, uint32_t at)
-{
-    return f->config[at];
-}
+static inline uint8_t config_read8(const struct function *f, uint32_t at) { return f->config[at]; }
 static inline uint16_t config_read16(const struct function *f, uint32_t at)
 {
     return *(const volatile uint16_t *)(f->config + at);
@@ -67,7 +64,7 @@ static inline void config_write32(struct function *f, uint32_t at, uint32_t valu
 
 /* Finds every function behind the host bridge; returns how many. */
 uint32_t functions_enumerate(const struct system_info *info);
-struct function *function_get(uint32_t n); /* NULL past the end */
+struct function *function_get(uint32_t n);                                       /* NULL past the end */
 struct function *function_match(uint16_t vendor, uint16_t device, uint16_t nth); /* NULL: absent */
 /* True if another function's BAR starts in these pages: they cannot be handed out alone. */
 bool functions_share(const struct function *but, uint64_t paddr, uint64_t pages);

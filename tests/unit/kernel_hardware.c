@@ -339,12 +339,6 @@ Test(hardware, dma_that_is_refused)
     expect_status(sys(dma_unmap, domain, 0), E_STATE);
 }
 
-Test(hardware, one_domain_a_function)
-{
-    make(dma_create, boot_root, BDF);
-    expect_status(sys(dma_create, boot_root, BDF), E_BUSY);
-}
-
 Test(hardware, unmapped_memory_returns_at_once)
 {
     struct driver d = driver_make();
@@ -489,7 +483,42 @@ Test(hardware, the_same_memory_mapped_twice_is_quarantined_once)
     account_check(process_root);
 }
 
-Test(hardware, a_destroyed_domain_keeps_its_quarantine_for_ever)
+Test(hardware, a_new_driver_cannot_unmap_what_the_dead_one_mapped)
+{
+    handle_t m = make(memory_create, 0, 4, MEMORY_DMA);
+    struct driver d = driver_make();
+    run_as(root_thread());
+    handle_t theirs = grant(&d.child, m, RW | RIGHT_DMA, 0);
+    run_as(d.child.thread);
+    expect_ok(sys(dma_reset_done, d.dma));
+    uint64_t iova = make(dma_map, d.dma, theirs, 0, 4, RW);
+    run_as(root_thread());
+    expect_ok(sys(process_destroy, d.child.handle));
+    struct driver next = driver_make();
+    expect_status(sys(dma_unmap, next.dma, iova), E_NOT_RESET);
+    expect_ok(sys(dma_reset_done, next.dma));
+    expect_status(sys(dma_unmap, next.dma, iova), E_NOT_FOUND);
+}
+
+Test(hardware, a_domain_has_room_for_so_many_mappings)
+{
+    struct driver d = driver_make();
+    expect_ok(sys(dma_reset_done, d.dma));
+    handle_t m = make(memory_create, 0, 2, MEMORY_DMA);
+    unsigned n = 0;
+    struct result r;
+    while ((r = sys(dma_map, d.dma, m, 0, 1, RW)).status == OK) n++;
+    cr_assert_eq(r.status, E_NO_SLOTS);
+    cr_assert_geq(n, 64);
+    expect_ok(sys(dma_unmap, d.dma, memory_frame((struct memory *)object_at(d.child.process, m), 0).v));
+    make(dma_map, d.dma, m, 1, 1, RW);
+    run_as(root_thread());
+    expect_ok(sys(process_destroy, d.child.handle));
+    cr_assert_eq(dma_quarantined_pages(), 2);
+    account_check(process_root);
+}
+
+Test(hardware, a_destroyed_domain_leaves_its_quarantine_to_the_next_of_the_function)
 {
     struct driver d = driver_make();
     expect_ok(sys(dma_reset_done, d.dma));
@@ -501,6 +530,16 @@ Test(hardware, a_destroyed_domain_keeps_its_quarantine_for_ever)
     expect_ok(sys(cap_delete, domain));
     cr_assert(!host.bus_master[BDF]);
     cr_assert_eq(dma_quarantined_pages(), 3);
+    account_check(process_root);
+    handle_t other = make(dma_create, boot_root, BDF + 8);
+    expect_ok(sys(dma_attach, other));
+    expect_ok(sys(dma_reset_done, other));
+    cr_assert_eq(dma_quarantined_pages(), 3, "another function's reset says nothing");
+    handle_t same = make(dma_create, boot_root, BDF);
+    cr_assert_eq(dma_quarantined_pages(), 3);
+    expect_ok(sys(dma_attach, same));
+    expect_ok(sys(dma_reset_done, same));
+    cr_assert_eq(dma_quarantined_pages(), 0);
     account_check(process_root);
 }
 

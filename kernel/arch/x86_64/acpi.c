@@ -4,7 +4,10 @@
  * build machine. */
 #include "acpi.h"
 
-struct span { const uint8_t *at; uint64_t length; };
+struct span {
+    const uint8_t *at;
+    uint64_t length;
+};
 
 static uint64_t read_le(struct span s, uint64_t offset, unsigned bytes)
 {
@@ -39,7 +42,7 @@ static struct span span_cut(struct span s, uint64_t offset, uint64_t length)
     return (struct span){s.at + offset, length};
 }
 
-#define HEADER    36 /* signature, length, revision, checksum, OEM and creator fields */
+#define HEADER    36          /* signature, length, revision, checksum, OEM and creator fields */
 #define TABLE_MAX (16u << 20) /* a longer one is damage, and summing it would take minutes */
 
 /* A whole valid table at a physical address, or an empty span. */
@@ -55,7 +58,10 @@ static struct span table_at(struct span memory, uint64_t paddr)
 
 /* --- Root: RSDP -> XSDT or RSDT ------------------------------------------------------------------- */
 
-struct root { struct span table; unsigned entry_bytes; };
+struct root {
+    struct span table;
+    unsigned entry_bytes;
+};
 
 static bool root_find(struct span memory, uint64_t rsdp, struct root *out)
 {
@@ -63,7 +69,8 @@ static bool root_find(struct span memory, uint64_t rsdp, struct root *out)
     if (!text_is(p, 0, "RSD PTR ", 8) || !sum_is_zero(p)) return false;
     if (read8(p, 15) >= 2) {
         struct span full = span_cut(memory, rsdp, 36);
-        if (full.length && read32(full, 20) >= 36 && read32(full, 20) <= PAGE_SIZE) full = span_cut(memory, rsdp, read32(full, 20));
+        if (full.length && read32(full, 20) >= 36 && read32(full, 20) <= PAGE_SIZE)
+            full = span_cut(memory, rsdp, read32(full, 20));
         if (full.length >= 36 && sum_is_zero(full)) {
             *out = (struct root){table_at(memory, read64(full, 24)), 8};
             if (text_is(out->table, 0, "XSDT", 4)) return true;
@@ -88,21 +95,23 @@ static void madt_override(struct span e, struct acpi *out)
 {
     if (out->overrides == ACPI_OVERRIDES_MAX || read8(e, 2) != 0) return;
     uint16_t flags = read16(e, 8); /* 0 in either field: as the bus does; ISA is edge, active high */
-    out->override[out->overrides++] = (struct acpi_override){.source = read8(e, 3),
-                                                             .gsi = read32(e, 4),
-                                                             .low = (flags & 3) == 3,
-                                                             .level = (flags >> 2 & 3) == 3};
+    out->override[out->overrides++] = (struct acpi_override){
+        .source = read8(e, 3), .gsi = read32(e, 4), .low = (flags & 3) == 3, .level = (flags >> 2 & 3) == 3};
 }
 
 static void madt_entry(struct span e, struct acpi *out)
 {
     uint8_t type = read8(e, 0);
-    if (type == 0 && e.length >= 8) out->cpus += read32(e, 4) & 1;
-    else if (type == 9 && e.length >= 16) out->cpus += read32(e, 8) & 1;
+    if (type == 0 && e.length >= 8)
+        out->cpus += read32(e, 4) & 1;
+    else if (type == 9 && e.length >= 16)
+        out->cpus += read32(e, 8) & 1;
     else if (type == 1 && e.length >= 12 && out->ioapics < ACPI_IOAPICS_MAX)
         out->ioapic[out->ioapics++] = (struct acpi_ioapic){.paddr = read32(e, 4), .gsi_base = read32(e, 8)};
-    else if (type == 2 && e.length >= 10) madt_override(e, out);
-    else if (type == 5 && e.length >= 12) out->lapic_paddr = read64(e, 4);
+    else if (type == 2 && e.length >= 10)
+        madt_override(e, out);
+    else if (type == 5 && e.length >= 12)
+        out->lapic_paddr = read64(e, 4);
 }
 
 static bool madt_parse(struct span t, struct acpi *out)

@@ -9,9 +9,19 @@
 #define ACPI_IOAPICS_MAX   8u
 #define ACPI_OVERRIDES_MAX 24u
 
-struct acpi_ioapic { uint64_t paddr; uint32_t gsi_base; };
-struct acpi_override { uint32_t gsi; uint8_t source; bool level, low; };
-struct acpi_register { uint8_t space, width; uint64_t address; }; /* space: 0 memory, 1 port, 2 PCI */
+struct acpi_ioapic {
+    uint64_t paddr;
+    uint32_t gsi_base;
+};
+struct acpi_override {
+    uint32_t gsi;
+    uint8_t source;
+    bool level, low;
+};
+struct acpi_register {
+    uint8_t space, width;
+    uint64_t address;
+}; /* space: 0 memory, 1 port, 2 PCI */
 
 struct acpi {
     uint32_t cpus; /* enabled in the MADT */

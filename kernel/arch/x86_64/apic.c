@@ -29,34 +29,19 @@
 #define APIC_TIMER_DIVIDE  0x3e0
 #define APIC_DIVIDE_BY_1   0xb
 
-#define PM_TIMER_HZ       3579545u /* ACPI 6.5, 4.8.3.3 */
-#define CALIBRATE_PM      35795u   /* 10 ms */
-#define SAMPLE_TRIES      16u
+#define PM_TIMER_HZ  3579545u /* ACPI 6.5, 4.8.3.3 */
+#define CALIBRATE_PM 35795u   /* 10 ms */
+#define SAMPLE_TRIES 16u
 
 static volatile uint8_t *apic;
 static uint64_t timer_scale; /* timer ticks a TSC tick, 32.32 */
 
-static uint32_t apic_read(unsigned reg)
-{
-    return *(volatile uint32_t *)(apic + reg);
-}
-static void apic_write(unsigned reg, uint32_t value)
-{
-    *(volatile uint32_t *)(apic + reg) = value;
-}
+static uint32_t apic_read(unsigned reg) { return *(volatile uint32_t *)(apic + reg); }
+static void apic_write(unsigned reg, uint32_t value) { *(volatile uint32_t *)(apic + reg) = value; }
 
-void apic_eoi(void)
-{
-    apic_write(APIC_EOI, 0);
-}
-uint32_t apic_id(void)
-{
-    return apic_read(APIC_ID) >> 24;
-}
-void apic_send_self(uint8_t vector)
-{
-    apic_write(APIC_ICR_LOW, APIC_ICR_SELF | vector);
-}
+void apic_eoi(void) { apic_write(APIC_EOI, 0); }
+uint32_t apic_id(void) { return apic_read(APIC_ID) >> 24; }
+void apic_send_self(uint8_t vector) { apic_write(APIC_ICR_LOW, APIC_ICR_SELF | vector); }
 
 void apic_error(void)
 {
@@ -86,7 +71,10 @@ void apic_init(const struct acpi *acpi)
 
 /* --- Rates ----------------------------------------------------------------------------------------------- */
 
-struct sample { uint64_t tsc; uint32_t pm, apic; };
+struct sample {
+    uint64_t tsc;
+    uint32_t pm, apic;
+};
 
 /* All three clocks at one moment. Of several tries the one that took least is taken, so that being
  * interrupted by the machine below (SMI, hypervisor) spoils nothing. */
@@ -119,7 +107,8 @@ void apic_calibrate(const struct acpi *acpi)
     while (((in32(port) - from.pm) & acpi->pm_timer_mask) < CALIBRATE_PM)
         if (++spins > 1ul << 28) kernel_panic("the ACPI PM timer at port 0x%x stands still", port);
     to = sample_take(port);
-    uint64_t pm = (to.pm - from.pm) & acpi->pm_timer_mask, tsc = to.tsc - from.tsc, ticks = from.apic - to.apic;
+    uint64_t pm = (to.pm - from.pm) & acpi->pm_timer_mask, tsc = to.tsc - from.tsc,
+             ticks = from.apic - to.apic;
     apic_write(APIC_TIMER_INITIAL, 0);
     if (!tsc || !ticks) kernel_panic("TSC or local APIC timer stands still");
     arch_platform.tsc_hz = tsc * PM_TIMER_HZ / pm;
@@ -131,7 +120,8 @@ void arch_timer_arm(uint64_t deadline)
 {
     uint64_t now = arch_tsc(), ticks = 0; /* 0 stops it */
     if (deadline != ~0ul) {
-        unsigned __int128 exact = deadline > now ? (unsigned __int128)(deadline - now) * timer_scale >> 32 : 0;
+        unsigned __int128 exact =
+            deadline > now ? (unsigned __int128)(deadline - now) * timer_scale >> 32 : 0;
         ticks = exact < 0xfffffffe ? (uint64_t)exact + 1 : 0xffffffff;
     }
     apic_write(APIC_TIMER_INITIAL, (uint32_t)ticks);

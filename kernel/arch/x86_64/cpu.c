@@ -40,7 +40,10 @@ struct gate { /* SDM vol. 3A, figure 6-8 */
     uint32_t offset2, reserved;
 };
 
-struct table_pointer { uint16_t limit; uint64_t base; } __attribute__((packed));
+struct table_pointer {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
 
 struct cpu cpus[CPUS_MAX] __attribute__((aligned(64)));
 static struct cpu_stacks stacks[CPUS_MAX] __attribute__((aligned(4096)));
@@ -82,10 +85,7 @@ _Static_assert(CPU_GUARD == offsetof(struct arch_cpu, guard) && CPU_GUARD == 40,
 _Static_assert(sizeof(struct tss) == 104 && sizeof(struct gate) == 16, "by the manual");
 
 void __stack_chk_fail(void) __attribute__((noreturn));
-void __stack_chk_fail(void)
-{
-    kernel_panic("stack protector: a kernel function overran its buffer");
-}
+void __stack_chk_fail(void) { kernel_panic("stack protector: a kernel function overran its buffer"); }
 
 bool cpu_stack_holds(uint64_t address, uint64_t bytes)
 {
@@ -114,7 +114,8 @@ static void gdt_load(uint32_t id)
     g[KERNEL_SS / 8] = 0x00cf92000000ffff;
     g[USER_SS / 8] = 0x00cff2000000ffff;
     g[USER_CS / 8] = 0x00affa000000ffff;
-    g[TSS_SEL / 8] = (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ul << 40 | (base >> 24 & 0xff) << 56;
+    g[TSS_SEL / 8] =
+        (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ul << 40 | (base >> 24 & 0xff) << 56;
     g[TSS_SEL / 8 + 1] = base >> 32;
     struct table_pointer p = {sizeof gdt[id] - 1, (uint64_t)g};
     __asm__ volatile("lgdt %0\n\t"
@@ -158,12 +159,12 @@ static void idt_load(void)
 
 /* --- Modes ---------------------------------------------------------------------------------------------- */
 
-#define EFER        0xc0000080
-#define EFER_SCE    (1ul << 0)
-#define EFER_NXE    (1ul << 11)
-#define MSR_STAR    0xc0000081
-#define MSR_LSTAR   0xc0000082
-#define MSR_SFMASK  0xc0000084
+#define EFER               0xc0000080
+#define EFER_SCE           (1ul << 0)
+#define EFER_NXE           (1ul << 11)
+#define MSR_STAR           0xc0000081
+#define MSR_LSTAR          0xc0000082
+#define MSR_SFMASK         0xc0000084
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define FLAG_TF (1ul << 8)

@@ -70,7 +70,6 @@ syscall_entry:
         movq    %gs:CPU_SCRATCH, %rax
         movq    %rax, CONTEXT_RSP(%rsp)
         movq    %gs:CPU_STACK, %rsp
-        xorl    %ebp, %ebp
         lock_kernel
         call    kernel_syscall
 
@@ -140,7 +139,6 @@ trap_common:
         movq    %gs:CPU_STACK, %rsp
         pushq   $2                      /* the user's AC (it would switch off SMAP) and DF go */
         popfq
-        xorl    %ebp, %ebp
         lock_kernel
         call    trap_user
         jmp     context_resume
@@ -152,7 +150,6 @@ trap_in_kernel:
         jb      trap_fatal_entry
         movl    (%rsp), %edi
         movq    %gs:CPU_STACK, %rsp
-        xorl    %ebp, %ebp
         lock_kernel
         call    trap_interrupt
         jmp     context_resume

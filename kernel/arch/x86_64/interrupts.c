@@ -19,7 +19,10 @@ struct line {
     uint64_t source; /* GSI, or physical address of the MSI-X entry */
 };
 
-struct ioapic { volatile uint32_t *registers; uint32_t gsi_base, lines; };
+struct ioapic {
+    volatile uint32_t *registers;
+    uint32_t gsi_base, lines;
+};
 
 #define IOAPIC_VERSION  1
 #define IOAPIC_ENTRY(n) (0x10 + 2 * (n))
@@ -73,7 +76,8 @@ static void gsi_set(const struct line *l, uint8_t vector, bool masked)
     unsigned n = (unsigned)(l->source - a->gsi_base);
     ioapic_write(a, IOAPIC_ENTRY(n) + 1, apic_id() << 24);
     ioapic_write(a, IOAPIC_ENTRY(n),
-                 vector | (l->low ? ENTRY_LOW : 0) | (l->level ? ENTRY_LEVEL : 0) | (masked ? ENTRY_MASKED : 0));
+                 vector | (l->low ? ENTRY_LOW : 0) | (l->level ? ENTRY_LEVEL : 0) |
+                     (masked ? ENTRY_MASKED : 0));
 }
 
 static void ioapic_init(const struct acpi_ioapic *found)
@@ -123,7 +127,8 @@ static void msix_set(const struct irq_line *line, bool masked)
 
 /* --- The port ---------------------------------------------------------------------------------------------- */
 
-static status_t source_check(enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry, uint64_t *source)
+static status_t source_check(enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry,
+                             uint64_t *source)
 {
     if (kind == IRQ_GSI) {
         *source = number;
@@ -134,15 +139,18 @@ static status_t source_check(enum irq_kind kind, uint32_t number, paddr_t table,
     return arch_device_reserved((paddr_t){*source & ~(PAGE_SIZE - 1)}, 1) ? E_ARGUMENT : OK;
 }
 
-status_t arch_irq_open(struct irq_line *line, enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry)
+status_t arch_irq_open(struct irq_line *line, enum irq_kind kind, uint32_t number, paddr_t table,
+                       uint32_t entry)
 {
     uint64_t source;
     status_t s = source_check(kind, number, table, entry, &source);
     if (s != OK) return s;
     unsigned vacant = VECTORS;
     for (unsigned i = VECTORS; i-- > 0;) {
-        if (lines[i].state == LINE_FREE) vacant = i;
-        else if (lines[i].kind == kind && lines[i].source == source) return E_BUSY;
+        if (lines[i].state == LINE_FREE)
+            vacant = i;
+        else if (lines[i].kind == kind && lines[i].source == source)
+            return E_BUSY;
     }
     if (vacant == VECTORS) return E_NO_SLOTS;
     volatile uint32_t *msix = kind == IRQ_MSIX ? device_map((paddr_t){source}, 16) : NULL;
@@ -167,8 +175,10 @@ void arch_irq_mask(struct irq_line *line)
 {
     struct line *l = line_of(line->vector);
     if (l->state != LINE_LIVE) return;
-    if (l->kind == IRQ_MSIX) line->msix[MSIX_CONTROL] = MSIX_MASKED;
-    else if (l->level) gsi_set(l, line->vector, true);
+    if (l->kind == IRQ_MSIX)
+        line->msix[MSIX_CONTROL] = MSIX_MASKED;
+    else if (l->level)
+        gsi_set(l, line->vector, true);
     l->state = l->kind == IRQ_GSI && !l->level ? LINE_HELD : LINE_CLOSED;
 }
 
@@ -177,16 +187,20 @@ void arch_irq_unmask(struct irq_line *line)
     struct line *l = line_of(line->vector);
     enum line_state was = l->state;
     l->state = LINE_LIVE;
-    if (l->kind == IRQ_MSIX) msix_set(line, false);
-    else if (was != LINE_LIVE && was != LINE_HELD) gsi_set(l, line->vector, false);
+    if (l->kind == IRQ_MSIX)
+        msix_set(line, false);
+    else if (was != LINE_LIVE && was != LINE_HELD)
+        gsi_set(l, line->vector, false);
     if (was == LINE_MISSED) apic_send_self(line->vector);
 }
 
 void arch_irq_close(struct irq_line *line)
 {
     struct line *l = line_of(line->vector);
-    if (l->kind == IRQ_GSI) gsi_set(l, line->vector, true);
-    else line->msix[MSIX_CONTROL] = MSIX_MASKED;
+    if (l->kind == IRQ_GSI)
+        gsi_set(l, line->vector, true);
+    else
+        line->msix[MSIX_CONTROL] = MSIX_MASKED;
     l->state = LINE_FREE;
 }
 

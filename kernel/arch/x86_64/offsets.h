@@ -46,7 +46,7 @@
 #define VECTOR_NMI           2
 #define VECTOR_DOUBLE_FAULT  8
 #define VECTOR_MACHINE_CHECK 18
-#define VECTOR_DEVICE_FIRST  48  /* device interrupts: 48..239 */
+#define VECTOR_DEVICE_FIRST  48 /* device interrupts: 48..239 */
 #define VECTOR_DEVICE_END    240
 #define VECTOR_TIMER         253
 #define VECTOR_ERROR         254

@@ -66,12 +66,17 @@ uint32_t arch_port_in(uint16_t port, uint32_t width)
 
 void arch_port_out(uint16_t port, uint32_t width, uint32_t value)
 {
-    if (width == 1) out8(port, (uint8_t)value);
-    else if (width == 2) out16(port, (uint16_t)value);
-    else out32(port, value);
+    if (width == 1)
+        out8(port, (uint8_t)value);
+    else if (width == 2)
+        out16(port, (uint16_t)value);
+    else
+        out32(port, value);
 }
 
-struct port_range { uint16_t first, last; };
+struct port_range {
+    uint16_t first, last;
+};
 
 static bool ranges_meet(struct port_range a, struct port_range b)
 {
@@ -81,9 +86,11 @@ static bool ranges_meet(struct port_range a, struct port_range b)
 bool arch_port_reserved(uint16_t base, uint32_t count)
 {
     static const struct port_range fixed[] = {
-        {0x00, 0x1f}, {0x80, 0x9f}, {0xc0, 0xdf}, /* ISA DMA: it reaches all memory; port A: fast reset */
-        {0x20, 0x21}, {0xa0, 0xa1}, {0x4d0, 0x4d1}, /* PICs */
-        {0x40, 0x43}, {DEBUG_PORT, DEBUG_PORT},
+        {0x00, 0x1f},   {0x80, 0x9f},
+        {0xc0, 0xdf}, /* ISA DMA: it reaches all memory; port A: fast reset */
+        {0x20, 0x21},   {0xa0, 0xa1},
+        {0x4d0, 0x4d1}, /* PICs */
+        {0x40, 0x43},   {DEBUG_PORT, DEBUG_PORT},
         {0xcf8, 0xcff}, /* PCI configuration, reset control */
     };
     struct port_range asked = {base, (uint16_t)(base + count - 1)};
@@ -143,16 +150,15 @@ void arch_bus_master(uint32_t bdf, bool on)
 
 /* --- Power -------------------------------------------------------------------------------------------------- */
 
-#define PM1_SCI_EN    (1u << 0)
-#define PM1_SLP_EN    (1u << 13)
-#define PM1_SLP_TYP   10
-#define PM1_KEPT      0x203u /* SCI_EN, BM_RLD, reserved bit 9 */
-#define POWER_SPINS   10000000u
+#define PM1_SCI_EN  (1u << 0)
+#define PM1_SLP_EN  (1u << 13)
+#define PM1_SLP_TYP 10
+#define PM1_KEPT    0x203u /* SCI_EN, BM_RLD, reserved bit 9 */
+#define POWER_SPINS 10000000u
 
 static void spin(void)
 {
-    for (volatile unsigned i = 0; i < POWER_SPINS; i++) {
-    }
+    for (volatile unsigned i = 0; i < POWER_SPINS; i++) {}
 }
 
 static void sleep_enter(uint16_t port, uint8_t type)
@@ -165,8 +171,7 @@ static void power_off(void)
     if (!tables.s5_found || !tables.pm1a_control) return;
     if (!(in16(tables.pm1a_control) & PM1_SCI_EN) && tables.smi_command && tables.acpi_enable) {
         out8(tables.smi_command, tables.acpi_enable);
-        for (unsigned i = 0; i < POWER_SPINS && !(in16(tables.pm1a_control) & PM1_SCI_EN); i++) {
-        }
+        for (unsigned i = 0; i < POWER_SPINS && !(in16(tables.pm1a_control) & PM1_SCI_EN); i++) {}
     }
     sleep_enter(tables.pm1a_control, tables.s5_type_a);
     sleep_enter(tables.pm1b_control, tables.s5_type_b);
@@ -176,7 +181,8 @@ static void power_off(void)
 static void reset_register(void)
 {
     if (!tables.reset_supported) return;
-    if (tables.reset.space == 1 && tables.reset.address <= 0xffff) out8((uint16_t)tables.reset.address, tables.reset_value);
+    if (tables.reset.space == 1 && tables.reset.address <= 0xffff)
+        out8((uint16_t)tables.reset.address, tables.reset_value);
     volatile uint8_t *at = tables.reset.space == 0 ? device_map((paddr_t){tables.reset.address}, 1) : NULL;
     if (at) *at = tables.reset_value;
 }
@@ -191,14 +197,19 @@ static void reboot(void)
     spin();
     out8(0x64, 0xfe); /* keyboard controller: pulse the reset line */
     spin();
-    static const struct { uint16_t limit; uint64_t base; } __attribute__((packed)) none = {0, 0};
+    static const struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) none = {0, 0};
     __asm__ volatile("lidt %0; ud2" ::"m"(none)); /* triple fault */
 }
 
 void arch_power(enum system_op op)
 {
-    if (op == SYSTEM_POWER_OFF) power_off();
-    else reboot();
+    if (op == SYSTEM_POWER_OFF)
+        power_off();
+    else
+        reboot();
     kernel_log("kernel: the machine did not %s; halted", op == SYSTEM_POWER_OFF ? "switch off" : "reset");
     arch_halt();
 }

@@ -20,7 +20,7 @@
 #define PTE_ADDRESS  0x000ffffffffff000ul
 
 #define ENTRIES      512u
-#define KERNEL_FIRST 256u /* PML4 entries from here are the kernel's */
+#define KERNEL_FIRST 256u                 /* PML4 entries from here are the kernel's */
 #define WINDOW       0xffffff0000000000ul /* PML4 entry 510 */
 #define WINDOW_PAGES ENTRIES
 #define FLUSH_PAGES  32u /* beyond this, all is flushed at once */
@@ -33,15 +33,9 @@ static uint64_t direct_map_bytes;
 static uint64_t window_tables[3][ENTRIES] __attribute__((aligned(4096))); /* PDPT, PD, PT */
 static unsigned window_used;
 
-static uint64_t *table_of(uint64_t entry)
-{
-    return arch_direct((paddr_t){entry & PTE_ADDRESS});
-}
+static uint64_t *table_of(uint64_t entry) { return arch_direct((paddr_t){entry & PTE_ADDRESS}); }
 
-static unsigned index_at(uint64_t va, unsigned level)
-{
-    return va >> (3 + 9 * level) & (ENTRIES - 1);
-}
+static unsigned index_at(uint64_t va, unsigned level) { return va >> (3 + 9 * level) & (ENTRIES - 1); }
 
 /* --- The kernel's half ------------------------------------------------------------------------------ */
 
@@ -79,7 +73,8 @@ void space_guard(const void *page)
 
 static volatile void *window_map(uint64_t page)
 {
-    uint64_t *pt = window_tables[2], entry = page | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED | PTE_GLOBAL | PTE_NX;
+    uint64_t *pt = window_tables[2],
+             entry = page | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED | PTE_GLOBAL | PTE_NX;
     unsigned i = 0;
     while (i < window_used && pt[i] != entry) i++;
     if (i == WINDOW_PAGES) return NULL;

@@ -23,9 +23,9 @@ void trap_fatal(const struct trap_frame *f) __attribute__((noreturn));
 
 /* SDM vol. 3A, table 6-1. */
 static const uint8_t cause_of[32] = {
-    [0] = CAUSE_DIVIDE,   [1] = CAUSE_DEBUG,       [3] = CAUSE_BREAKPOINT,  [4] = CAUSE_OVERFLOW, [6] = CAUSE_INVALID_OPCODE,
-    [7] = CAUSE_NO_FPU,   [12] = CAUSE_STACK,      [13] = CAUSE_PROTECTION, [14] = CAUSE_PAGE_FAULT,
-    [17] = CAUSE_ALIGNMENT,
+    [0] = CAUSE_DIVIDE,         [1] = CAUSE_DEBUG,      [3] = CAUSE_BREAKPOINT, [4] = CAUSE_OVERFLOW,
+    [6] = CAUSE_INVALID_OPCODE, [7] = CAUSE_NO_FPU,     [12] = CAUSE_STACK,     [13] = CAUSE_PROTECTION,
+    [14] = CAUSE_PAGE_FAULT,    [17] = CAUSE_ALIGNMENT,
 };
 
 struct context *trap_interrupt(uint32_t vector)
@@ -63,7 +63,8 @@ void trap_fatal(const struct trap_frame *f)
 {
     if (f->vector == VECTOR_NMI) kernel_panic("NMI at %p", (void *)f->rip);
     kernel_panic("exception %lu in %s, error 0x%lx, rip %p, rsp %p, cr2 %p", f->vector,
-                 f->cs & 3 ? "user mode" : "the kernel", f->error, (void *)f->rip, (void *)f->rsp, (void *)cr2_read());
+                 f->cs & 3 ? "user mode" : "the kernel", f->error, (void *)f->rip, (void *)f->rsp,
+                 (void *)cr2_read());
 }
 
 void arch_backtrace(void (*line)(uint64_t rip))
@@ -99,8 +100,10 @@ void arch_context_init(struct context *c, uint64_t entry, uint64_t stack_top, ui
 
 void arch_context_step(struct context *c, bool on)
 {
-    if (on) c->arch.rflags |= RFLAGS_TF;
-    else c->arch.rflags &= ~RFLAGS_TF;
+    if (on)
+        c->arch.rflags |= RFLAGS_TF;
+    else
+        c->arch.rflags &= ~RFLAGS_TF;
 }
 
 void arch_context_jump(struct context *c, uint64_t target)
@@ -110,7 +113,4 @@ void arch_context_jump(struct context *c, uint64_t target)
     c->arch.way = WAY_IRET;
 }
 
-uint64_t arch_context_rip(const struct context *c)
-{
-    return c->arch.rip;
-}
+uint64_t arch_context_rip(const struct context *c) { return c->arch.rip; }

@@ -48,34 +48,30 @@ static inline void out32(uint16_t port, uint32_t v)
 {
     __asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port) : "memory");
 }
-struct cpuid { uint32_t eax, ebx, ecx, edx; };
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
 static inline struct cpuid cpuid(uint32_t leaf)
 {
     struct cpuid r;
     __asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(0));
     return r;
 }
-#define CONTROL_REGISTER(name)                                                                     \
-    static inline uint64_t name##_read(void)                                                       \
-    {                                                                                              \
-        uint64_t v;                                                                                \
-        __asm__ volatile("movq %%" #name ", %0" : "=r"(v));                                        \
-        return v;                                                                                  \
-    }                                                                                              \
-    static inline void name##_write(uint64_t v)                                                    \
-    {                                                                                              \
-        __asm__ volatile("movq %0, %%" #name ::"r"(v) : "memory");                                 \
-    }
+#define CONTROL_REGISTER(name)                              \
+    static inline uint64_t name##_read(void)                \
+    {                                                       \
+        uint64_t v;                                         \
+        __asm__ volatile("movq %%" #name ", %0" : "=r"(v)); \
+        return v;                                           \
+    }                                                       \
+    static inline void name##_write(uint64_t v) { __asm__ volatile("movq %0, %%" #name ::"r"(v) : "memory"); }
 CONTROL_REGISTER(cr0)
 CONTROL_REGISTER(cr2)
 CONTROL_REGISTER(cr3)
 CONTROL_REGISTER(cr4)
 CONTROL_REGISTER(dr6)
 CONTROL_REGISTER(dr7)
-static inline void page_flush(uint64_t va)
-{
-    __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
-}
+static inline void page_flush(uint64_t va) { __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory"); }
 
 /* --- cpu.c: one CPU's tables and modes ------------------------------------------------------------ */
 void cpu_init(void);

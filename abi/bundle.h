@@ -12,7 +12,7 @@
 #define BUNDLE_MANIFEST "manifest.bin" /* struct manifest, abi/manifest.h */
 #define BUNDLE_INIT     "supervisor"   /* the first process */
 
-struct bundle_entry { /* 40 bytes */
+struct bundle_entry {           /* 40 bytes */
     char name[BUNDLE_NAME_MAX]; /* zero-terminated */
     uint64_t offset, length;    /* bytes from the bundle's start; offset page-aligned */
 };

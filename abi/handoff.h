@@ -18,7 +18,13 @@
 #define KERNEL_BASE 0xffffffff80000000ul
 #define DIRECT_MAP  0xffff800000000000ul
 
-enum range_kind { RANGE_FREE, RANGE_KERNEL, RANGE_BOOT /* tables, handoff, kernel file, image */, RANGE_ACPI, RANGE_RESERVED };
+enum range_kind {
+    RANGE_FREE,
+    RANGE_KERNEL,
+    RANGE_BOOT /* tables, handoff, kernel file, image */,
+    RANGE_ACPI,
+    RANGE_RESERVED
+};
 struct handoff_range { /* sorted by base, not overlapping; RAM only (no MMIO except as RESERVED) */
     uint64_t base, pages;
     uint32_t kind, reserved;
@@ -31,9 +37,9 @@ struct handoff {
     uint64_t rsdp;          /* physical address of the ACPI RSDP */
     uint64_t page_table;    /* physical address of the PML4 */
     uint64_t direct_map_bytes;
-    uint64_t kernel_paddr, kernel_pages;         /* the placed segments */
+    uint64_t kernel_paddr, kernel_pages;           /* the placed segments */
     uint64_t kernel_file_paddr, kernel_file_bytes; /* the whole ELF file, for its symbol table */
-    uint64_t image_paddr, image_bytes;           /* the system image, page-aligned */
+    uint64_t image_paddr, image_bytes;             /* the system image, page-aligned */
     uint8_t kernel_sha256[32], image_sha256[32];
     uint32_t range_count, reserved;
     struct handoff_range range[HANDOFF_RANGES];

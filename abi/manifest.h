@@ -25,35 +25,43 @@ enum service_state { /* w3 of SUPERVISOR_LIST */
 #define STATE(name, number, text) SERVICE_STATE_##name = number,
 #include "states.def"
 #undef STATE
-    SERVICE_STATES
+                     SERVICE_STATES
 };
 enum service_flags {
-    SERVICE_ENDPOINT = 1,  /* receives calls on an endpoint of its own */
-    SERVICE_DRIVER   = 2,  /* a target of campaigns' DRIVER=all */
-    SERVICE_LOG      = 4,  /* may write the kernel log */
-    SERVICE_TRACE    = 8,  /* may map the trace and mark without credit */
-    SERVICE_INJECT   = 16, /* holds the inject capability, may ask for processes */
-    SERVICE_ROOT     = 32, /* holds the root capability (pci) */
-    SERVICE_IMAGE    = 64, /* may read the system image (pci and recovery read the manifest) */
-    SERVICE_CONTROL  = 128, /* may KILL, RESET, STOP */
+    SERVICE_ENDPOINT = 1,   /* receives calls on an endpoint of its own */
+    SERVICE_DRIVER = 2,     /* a target of campaigns' DRIVER=all */
+    SERVICE_LOG = 4,        /* may write the kernel log */
+    SERVICE_TRACE = 8,      /* may map the trace and mark without credit */
+    SERVICE_INJECT = 16,    /* holds the inject capability, may ask for processes */
+    SERVICE_ROOT = 32,      /* holds the root capability (pci) */
+    SERVICE_IMAGE = 64,     /* may read the system image (pci and recovery read the manifest) */
+    SERVICE_CONTROL = 128,  /* may KILL, RESET, STOP */
     SERVICE_OPTIONAL = 256, /* its pci device may be absent: then the service is `absent`, not failed */
-    SERVICE_UNPROTECTED_DMA = 512, /* dma = "unprotected" */
+    SERVICE_UNPROTECTED_DMA = 512,      /* dma = "unprotected" */
     SERVICE_PRIVILEGED_RECOVERY = 1024, /* is recovery: may send COMPLAINT */
 };
 
-struct manifest_depend { uint16_t service; uint16_t kind; };
-struct manifest_ports { uint16_t base, count; };
-struct manifest_pci { uint16_t vendor, device; uint16_t nth, reserved; }; /* the nth function that matches */
+struct manifest_depend {
+    uint16_t service;
+    uint16_t kind;
+};
+struct manifest_ports {
+    uint16_t base, count;
+};
+struct manifest_pci {
+    uint16_t vendor, device;
+    uint16_t nth, reserved;
+}; /* the nth function that matches */
 
 struct manifest_service {
     char name[MANIFEST_NAME_MAX];
-    char image[MANIFEST_NAME_MAX]; /* file in the bundle */
-    uint32_t flags;                /* enum service_flags */
-    uint16_t restart, group;       /* enum restart_kind; group index, MANIFEST_NONE: own */
-    uint32_t intensity, period_ms; /* more than intensity restarts within period: give up */
+    char image[MANIFEST_NAME_MAX];               /* file in the bundle */
+    uint32_t flags;                              /* enum service_flags */
+    uint16_t restart, group;                     /* enum restart_kind; group index, MANIFEST_NONE: own */
+    uint32_t intensity, period_ms;               /* more than intensity restarts within period: give up */
     uint32_t backoff_initial_ms, backoff_max_ms; /* 0: restart at once; doubles per restart within period */
-    uint32_t watchdog_ms;          /* work pending and none completed for this long: STALLED; 0: none */
-    uint32_t start_timeout_ms;     /* started and not READY for this long: START_TIMEOUT */
+    uint32_t watchdog_ms;      /* work pending and none completed for this long: STALLED; 0: none */
+    uint32_t start_timeout_ms; /* started and not READY for this long: START_TIMEOUT */
     uint32_t priority, budget_us, budget_period_us;
     uint32_t quota_pages;
     uint16_t depend_count, call_count, session_count, port_count, irq_count, pci_count;
@@ -61,7 +69,7 @@ struct manifest_service {
     uint16_t call[MANIFEST_DEPENDS];    /* services whose endpoint it may call */
     uint16_t session[MANIFEST_DEPENDS]; /* services with which it may open sessions */
     struct manifest_ports port[MANIFEST_PORTS];
-    uint16_t irq[MANIFEST_IRQS];        /* ACPI global interrupts */
+    uint16_t irq[MANIFEST_IRQS]; /* ACPI global interrupts */
     struct manifest_pci pci[MANIFEST_PCI];
     char args[128];
 };

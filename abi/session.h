@@ -26,11 +26,11 @@
 
 #include "types.h"
 
-#define SESSION_SLOTS_MAX 64
+#define SESSION_SLOTS_MAX    64
 #define SESSION_ATTEMPTS_MAX 5 /* a request in flight at this many deaths is poisoned */
-#define SESSION_DATA_MAX (4ul << 20)
-#define CHECKPOINT_MAX 4000u /* bytes a service may commit: one page with recovery's header */
-#define SECTOR_SIZE 512
+#define SESSION_DATA_MAX     (4ul << 20)
+#define CHECKPOINT_MAX       4000u /* bytes a service may commit: one page with recovery's header */
+#define SECTOR_SIZE          512
 
 enum session_class { SESSION_BLOCK = 1, SESSION_STREAM = 2 };
 enum block_op { BLOCK_READ = 0, BLOCK_WRITE = 1, BLOCK_FLUSH = 2, BLOCK_INFO = 3 };
@@ -48,7 +48,7 @@ struct session_slot { /* 32 bytes; written by the client */
     uint32_t op;      /* enum block_op */
     uint32_t length;  /* bytes, a multiple of SECTOR_SIZE */
     uint64_t sector;
-    uint64_t offset;  /* of the buffer in data */
+    uint64_t offset; /* of the buffer in data */
 };
 struct session_request {
     uint32_t client_waiting; /* 1: the client sleeps, signal it */
@@ -63,14 +63,14 @@ struct session_entry { /* 32 bytes; written by the driver */
     uint64_t reserved;
 };
 struct session_ledger {
-    uint32_t driver_waiting; /* 1: the driver sleeps, signal it */
-    uint32_t rounds;         /* grows each time the driver looks for work: answers recovery's question */
+    uint32_t driver_waiting;  /* 1: the driver sleeps, signal it */
+    uint32_t rounds;          /* grows each time the driver looks for work: answers recovery's question */
     uint64_t completed_total; /* progress counter of this incarnation's memory, never trusted */
     uint32_t reserved[12];
     struct session_entry entry[SESSION_SLOTS_MAX];
 };
 struct session_hint {
-    uint64_t submit;   /* client: lock or; driver: xchg 0 */
+    uint64_t submit; /* client: lock or; driver: xchg 0 */
     uint32_t pad0[14];
     uint64_t complete; /* driver: lock or; client: xchg 0 */
     uint32_t pad1[14];
@@ -104,7 +104,7 @@ struct session_stream_driver {
  * signal any of them: a driver takes each as a hint to look. */
 #define DOORBELL_SESSION(i) (1ul << (i))
 #define DOORBELL_SESSIONS   48
-#define DOORBELL_CHANGED    (1ul << 63) /* the table of sessions changed */
+#define DOORBELL_CHANGED    (1ul << 63)         /* the table of sessions changed */
 #define DOORBELL_IRQ(i)     (1ul << (48 + (i))) /* 0..11 */
 #define DOORBELL_TIMER      (1ul << 62)
 

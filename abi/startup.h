@@ -11,7 +11,7 @@
 #define STARTUP_CAPS     40
 #define STARTUP_NAME_MAX 24
 
-struct startup_cap { /* 40 bytes */
+struct startup_cap {             /* 40 bytes */
     char name[STARTUP_NAME_MAX]; /* "recovery", "supervisor", "pci", "port:0x3f8", "irq:4", ... */
     handle_t handle;
     uint64_t value; /* meaning by name: service index for services, base for ports */

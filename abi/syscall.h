@@ -17,13 +17,13 @@ enum syscall_number {
 /* Info word of a message: bits 0..15 label, 16..18 number of capabilities, then flags.
  * n capabilities travel in the last n words w[8-n]..w[7]: handles of the sender on the way in, of the
  * receiver on the way out (0 where the receiver's table was full). Each needs RIGHT_GRANT. */
-#define MESSAGE_WORDS   8
-#define INFO_LABEL(i)   ((uint16_t)(i))
-#define INFO_CAPS(i)    (((i) >> 16) & 7)
+#define MESSAGE_WORDS          8
+#define INFO_LABEL(i)          ((uint16_t)(i))
+#define INFO_CAPS(i)           (((i) >> 16) & 7)
 #define INFO_MAKE(label, caps) ((uint64_t)(uint16_t)(label) | ((uint64_t)(caps) << 16))
-#define INFO_REPLAYABLE (1ul << 24) /* call: if the server dies inside it, deliver it to the next one */
-#define INFO_SIGNAL     (1ul << 25) /* recv: a signal, not a message; badge holds the bits */
-#define INFO_REPLAYED   (1ul << 26) /* recv: an earlier server died while serving this message */
+#define INFO_REPLAYABLE        (1ul << 24) /* call: if the server dies inside it, deliver it to the next one */
+#define INFO_SIGNAL            (1ul << 25) /* recv: a signal, not a message; badge holds the bits */
+#define INFO_REPLAYED          (1ul << 26) /* recv: an earlier server died while serving this message */
 
 /* memory_create flags */
 #define MEMORY_CONTIGUOUS 1u /* one physical run; needed by MEMORY_DMA without an IOMMU */
@@ -37,7 +37,7 @@ enum syscall_number {
 #define SCHED_PRIORITY(s)  ((uint32_t)((s)&0xff))
 #define SCHED_BUDGET_US(s) (((s) >> 8) & 0xfffffff)
 #define SCHED_PERIOD_US(s) ((s) >> 36)
-#define PRIORITIES 32
+#define PRIORITIES         32
 
 enum irq_kind { IRQ_GSI = 0, IRQ_MSIX = 1 };
 enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
@@ -58,12 +58,12 @@ enum inject_action {
 
 struct process_info { /* process_info: 128 bytes */
     tag_t tag;
-    uint32_t pid;      /* unique since boot */
-    uint32_t state;    /* enum process_state */
-    uint32_t cause;    /* enum cause, once dead */
+    uint32_t pid;   /* unique since boot */
+    uint32_t state; /* enum process_state */
+    uint32_t cause; /* enum cause, once dead */
     uint64_t quota_pages, used_pages;
     uint32_t handles, threads, mappings, priority;
-    uint64_t cpu_tsc;  /* CPU time used so far, TSC ticks */
+    uint64_t cpu_tsc; /* CPU time used so far, TSC ticks */
     uint64_t start_tsc, death_tsc;
     uint64_t fault_address; /* CR2 for a page fault */
     uint64_t fault_rip;
@@ -79,7 +79,7 @@ struct process_event { /* process_event: 64 bytes */
     uint32_t cause; /* enum cause */
     uint64_t tsc;   /* when the kernel noticed */
     uint64_t address, rip;
-    uint64_t code;  /* exit code */
+    uint64_t code;    /* exit code */
     handle_t process; /* the parent's own handle of it */
     uint64_t reserved;
 };
@@ -88,14 +88,14 @@ enum process_event_kind { EVENT_DEATH = 1, EVENT_OVERRUN = 2 };
 struct system_info { /* system_info: 128 bytes */
     uint64_t tsc_hz;
     uint64_t pages_total, pages_free, pages_kernel; /* usable RAM; free now; image and boot structures */
-    uint64_t boot_tsc;  /* TSC at the loader's entry */
-    uint64_t idle_tsc;  /* time spent idle so far, all CPUs */
+    uint64_t boot_tsc;                              /* TSC at the loader's entry */
+    uint64_t idle_tsc;                              /* time spent idle so far, all CPUs */
     uint64_t trace_paddr; /* physical address of struct trace_header, for a debugger outside */
     uint64_t trace_pages;
     uint64_t ecam_paddr; /* PCI Express configuration space of segment 0; 0 if none (ACPI MCFG) */
     uint32_t ecam_bus_first, ecam_bus_last;
     uint32_t cpus, iommu;
-    uint64_t switches;  /* context switches so far */
+    uint64_t switches; /* context switches so far */
     uint64_t quarantined_pages;
     uint64_t processes;
     uint64_t reserved[2];

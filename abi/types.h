@@ -12,16 +12,22 @@
 #define PAGE_SHIFT 12
 
 /* One-field structs: mixing address kinds does not compile. */
-typedef struct { uint64_t v; } paddr_t; /* physical address */
-typedef struct { uint64_t v; } vaddr_t; /* user virtual address: never dereferenced by the kernel */
-typedef struct { uint64_t v; } iova_t;  /* address as a device sees it, valid in one DMA domain */
+typedef struct {
+    uint64_t v;
+} paddr_t; /* physical address */
+typedef struct {
+    uint64_t v;
+} vaddr_t; /* user virtual address: never dereferenced by the kernel */
+typedef struct {
+    uint64_t v;
+} iova_t; /* address as a device sees it, valid in one DMA domain */
 
 /* A handle names a capability of the calling process only: bits 0..15 are the slot, bits 16..63 the
  * slot's generation, which grows at each reuse, so a stale handle never names a new object. 0 is
  * never valid. */
 typedef uint64_t handle_t;
-#define HANDLE_INDEX(h)        ((uint32_t)((h)&0xffff))
-#define HANDLE_GENERATION(h)   ((uint64_t)(h) >> 16)
+#define HANDLE_INDEX(h)         ((uint32_t)((h)&0xffff))
+#define HANDLE_GENERATION(h)    ((uint64_t)(h) >> 16)
 #define HANDLE_MAKE(index, gen) (((uint64_t)(gen) << 16) | (uint64_t)(index))
 
 /* A tag names one incarnation of one service in traces and badges: bits 0..11 the service's index in

@@ -9,8 +9,7 @@ static EFI_FILE_HANDLE volume_open(EFI_HANDLE image, const CHAR16 *path)
     EFI_FILE_IO_INTERFACE *filesystem;
     EFI_FILE_HANDLE root;
     if (EFI_ERROR(BS->HandleProtocol(image, &LoadedImageProtocol, (void **)&loaded)) ||
-        EFI_ERROR(
-            BS->HandleProtocol(loaded->DeviceHandle, &FileSystemProtocol, (void **)&filesystem)) ||
+        EFI_ERROR(BS->HandleProtocol(loaded->DeviceHandle, &FileSystemProtocol, (void **)&filesystem)) ||
         EFI_ERROR(filesystem->OpenVolume(filesystem, &root)))
         stop(path, "the loader's own volume cannot be opened");
     return root;
@@ -20,8 +19,7 @@ static uint64_t file_bytes(EFI_FILE_HANDLE handle, const CHAR16 *path)
 {
     union {
         EFI_FILE_INFO info;
-        uint8_t
-            room[SIZE_OF_EFI_FILE_INFO + 64 * sizeof(CHAR16)]; /* the name follows the structure */
+        uint8_t room[SIZE_OF_EFI_FILE_INFO + 64 * sizeof(CHAR16)]; /* the name follows the structure */
     } buffer;
     UINTN size = sizeof(buffer);
     if (EFI_ERROR(handle->GetInfo(handle, &GenericFileInfo, &size, &buffer)))
@@ -40,8 +38,7 @@ void file_read(EFI_HANDLE image, struct file *file)
     if (file->bytes == 0) stop(file->path, "truncated");
     file->paddr = memory_take(PAGES_FOR(file->bytes), 1, RANGE_BOOT);
     UINTN got = file->bytes;
-    if (EFI_ERROR(handle->Read(handle, &got, (void *)file->paddr)))
-        stop(file->path, "cannot be read");
+    if (EFI_ERROR(handle->Read(handle, &got, (void *)file->paddr))) stop(file->path, "cannot be read");
     if (got != file->bytes) stop(file->path, "truncated");
     handle->Close(handle);
     root->Close(root);

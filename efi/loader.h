@@ -23,7 +23,8 @@ const char *verify_image(const void *file, uint64_t bytes, const struct expected
 bool digest_matches(const void *data, uint64_t bytes, const uint8_t sha256[32]);
 
 /* A verified kernel, as it is to lie in memory. Rights of each page: RIGHT_READ/WRITE/EXECUTE. */
-#define KERNEL_PAGES_MAX 512 /* 2 MiB: one page table, and twice the size that would be a failure \
+#define KERNEL_PAGES_MAX \
+    512 /* 2 MiB: one page table, and twice the size that would be a failure \
                               */
 struct kernel_layout {
     uint64_t entry, pages;

@@ -47,10 +47,7 @@ static uint64_t rsdp_find(void)
     stop(L"firmware", "has no ACPI 2 tables");
 }
 
-static bool range_is_ram(const struct handoff_range *r)
-{
-    return r->kind != RANGE_RESERVED;
-}
+static bool range_is_ram(const struct handoff_range *r) { return r->kind != RANGE_RESERVED; }
 
 /* Has the 2 MiB page at paddr any RAM? context: the ranges as first read; RAM does not move. */
 static bool page_cached(void *context, uint64_t paddr)
@@ -75,8 +72,7 @@ static uint64_t direct_map_bytes(const struct ranges *r)
 /* Reads and checks both files, places the kernel; fills the handoff's fields about them. */
 static void load(EFI_HANDLE image, struct handoff *h, struct kernel_layout *layout)
 {
-    struct file kernel = {.path = L"\\coppice\\kernel.elf"},
-                system = {.path = L"\\coppice\\system.img"};
+    struct file kernel = {.path = L"\\coppice\\kernel.elf"}, system = {.path = L"\\coppice\\system.img"};
     const char *problem;
     file_read(image, &kernel);
     problem = verify_kernel((void *)kernel.paddr, kernel.bytes, &expected_kernel);
@@ -98,8 +94,7 @@ static void load(EFI_HANDLE image, struct handoff *h, struct kernel_layout *layo
 }
 
 /* Builds the kernel's address space; `ranges` is the memory map as it is now. */
-static void map(struct handoff *h, const struct kernel_layout *layout, struct ranges *ranges,
-                uint64_t page)
+static void map(struct handoff *h, const struct kernel_layout *layout, struct ranges *ranges, uint64_t page)
 {
     struct table_plan plan = {
         .kernel = layout,
@@ -124,8 +119,8 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
     self = image;
     InitializeLib(image, system_table);
     BS->SetWatchdogTimer(0, 0, 0, NULL); /* a line that waits for its reader must not reboot */
-    Print(L"Coppice loader: UEFI %d.%d, %s\n", ST->Hdr.Revision >> 16,
-          (ST->Hdr.Revision & 0xffff) / 10, ST->FirmwareVendor);
+    Print(L"Coppice loader: UEFI %d.%d, %s\n", ST->Hdr.Revision >> 16, (ST->Hdr.Revision & 0xffff) / 10,
+          ST->FirmwareVendor);
     cpu_check();
 
     struct handoff *h = (struct handoff *)memory_take(PAGES_FOR(sizeof(*h)), 1, RANGE_BOOT);
@@ -144,7 +139,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 
     memory_leave_firmware(image, &ranges);
     h->range_count = ranges.count;
-    ((enter_fn *)page)(h->page_table, DIRECT_MAP + stack_top, DIRECT_MAP + (uint64_t)h,
-                       layout.entry);
+    ((enter_fn *)page)(h->page_table, DIRECT_MAP + stack_top, DIRECT_MAP + (uint64_t)h, layout.entry);
     __builtin_unreachable();
 }

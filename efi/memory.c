@@ -26,8 +26,7 @@ static uint64_t pages_allocate(EFI_MEMORY_TYPE type, uint64_t pages)
     return base;
 }
 
-static uint64_t pages_take(EFI_MEMORY_TYPE type, uint64_t pages, uint64_t align,
-                           enum range_kind kind)
+static uint64_t pages_take(EFI_MEMORY_TYPE type, uint64_t pages, uint64_t align, enum range_kind kind)
 {
     if (taken_count == TAKEN_MAX) stop(L"memory", "the loader took too many runs");
     uint64_t unit = align * PAGE_SIZE, base = pages_allocate(type, pages + align - 1);
@@ -44,10 +43,7 @@ uint64_t memory_take(uint64_t pages, uint64_t align, enum range_kind kind)
     return pages_take(EfiLoaderData, pages, align, kind);
 }
 
-uint64_t memory_take_code(void)
-{
-    return pages_take(EfiLoaderCode, 1, 1, RANGE_BOOT);
-}
+uint64_t memory_take_code(void) { return pages_take(EfiLoaderCode, 1, 1, RANGE_BOOT); }
 
 static uint32_t kind_of(uint32_t type)
 {
@@ -56,10 +52,8 @@ static uint32_t kind_of(uint32_t type)
     case EfiLoaderData:
     case EfiBootServicesCode:
     case EfiBootServicesData:
-    case EfiConventionalMemory:
-        return RANGE_FREE;
-    case EfiACPIReclaimMemory:
-        return RANGE_ACPI;
+    case EfiConventionalMemory: return RANGE_FREE;
+    case EfiACPIReclaimMemory: return RANGE_ACPI;
     default: /* runtime services, ACPI NVS, MMIO, unusable, and types not yet invented */
         return RANGE_RESERVED;
     }
@@ -73,8 +67,7 @@ static void map_convert(struct ranges *r)
         const EFI_MEMORY_DESCRIPTOR *d = (const void *)(map.buffer + at);
         ranges_paint(r, d->PhysicalStart, d->NumberOfPages, kind_of(d->Type));
     }
-    for (uint32_t i = 0; i < taken_count; i++)
-        ranges_paint(r, taken[i].base, taken[i].pages, taken[i].kind);
+    for (uint32_t i = 0; i < taken_count; i++) ranges_paint(r, taken[i].base, taken[i].pages, taken[i].kind);
     ranges_paint(r, 0, 1, RANGE_RESERVED); /* so that physical address 0 can mean "none" */
     if (r->overflow) stop(L"memory", "the firmware's map has too many ranges");
 }
@@ -90,8 +83,8 @@ UINTN memory_read(struct ranges *r)
         map.buffer = (uint8_t *)pages_allocate(EfiLoaderData, PAGES_FOR(map.capacity));
     }
     map.size = map.capacity;
-    if (EFI_ERROR(BS->GetMemoryMap(&map.size, (EFI_MEMORY_DESCRIPTOR *)map.buffer, &key,
-                                   &map.descriptor, &version)))
+    if (EFI_ERROR(BS->GetMemoryMap(&map.size, (EFI_MEMORY_DESCRIPTOR *)map.buffer, &key, &map.descriptor,
+                                   &version)))
         stop(L"memory", "the firmware's map cannot be read");
     map_convert(r);
     return key;

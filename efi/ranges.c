@@ -4,10 +4,7 @@
  * (overflow). */
 #include "loader.h"
 
-static uint64_t range_end(const struct handoff_range *r)
-{
-    return r->base + r->pages * PAGE_SIZE;
-}
+static uint64_t range_end(const struct handoff_range *r) { return r->base + r->pages * PAGE_SIZE; }
 
 static void range_insert(struct ranges *r, uint32_t at, uint64_t base, uint64_t end, uint32_t kind)
 {

@@ -5,10 +5,9 @@
  * NX. */
 #include "loader.h"
 
-#define PRESENT  1ul
-#define WRITABLE 2ul
-#define UNCACHED \
-    (8ul | 16ul) /* PWT, PCD: PAT entry 3, strong uncacheable at reset and under UEFI */
+#define PRESENT    1ul
+#define WRITABLE   2ul
+#define UNCACHED   (8ul | 16ul) /* PWT, PCD: PAT entry 3, strong uncacheable at reset and under UEFI */
 #define LARGE      (1ul << 7)
 #define GLOBAL     (1ul << 8)
 #define NO_EXEC    (1ul << 63)
@@ -20,14 +19,10 @@
 uint64_t tables_frames(uint64_t direct_map_bytes)
 {
     uint64_t direct_pdpts = (direct_map_bytes + 512 * GIB - 1) / (512 * GIB);
-    return 1 + direct_pdpts + direct_map_bytes / GIB + 1 /* split */ + 3 /* kernel */ +
-           3 /* identity */;
+    return 1 + direct_pdpts + direct_map_bytes / GIB + 1 /* split */ + 3 /* kernel */ + 3 /* identity */;
 }
 
-static uint64_t *table_of(uint64_t entry)
-{
-    return (uint64_t *)(entry & 0x000ffffffffff000ul);
-}
+static uint64_t *table_of(uint64_t entry) { return (uint64_t *)(entry & 0x000ffffffffff000ul); }
 
 /* The entry for va in a table of this level (4 = PML4 ... 1 = PT), with tables on the way made. */
 static uint64_t *table_walk(struct table_plan *p, uint64_t pml4, uint64_t va, int level)
@@ -65,8 +60,7 @@ static void map_direct(struct table_plan *p, uint64_t pml4)
             continue;
         }
         uint64_t cache = p->cached(p->context, pa) ? 0 : UNCACHED;
-        *table_walk(p, pml4, DIRECT_MAP + pa, 2) =
-            pa | PRESENT | WRITABLE | LARGE | GLOBAL | NO_EXEC | cache;
+        *table_walk(p, pml4, DIRECT_MAP + pa, 2) = pa | PRESENT | WRITABLE | LARGE | GLOBAL | NO_EXEC | cache;
     }
 }
 
@@ -78,8 +72,7 @@ static void map_kernel(struct table_plan *p, uint64_t pml4)
         uint64_t bits = PRESENT | GLOBAL;
         if (rights & RIGHT_WRITE) bits |= WRITABLE;
         if (!(rights & RIGHT_EXECUTE)) bits |= NO_EXEC;
-        *table_walk(p, pml4, KERNEL_BASE + i * PAGE_SIZE, 1) =
-            (p->kernel_paddr + i * PAGE_SIZE) | bits;
+        *table_walk(p, pml4, KERNEL_BASE + i * PAGE_SIZE, 1) = (p->kernel_paddr + i * PAGE_SIZE) | bits;
     }
 }
 

@@ -47,8 +47,7 @@ static bool segment_fits(const struct elf_segment *s, uint64_t bytes)
 {
     const uint64_t room = KERNEL_PAGES_MAX * PAGE_SIZE;
     if (s->offset > bytes || s->filesz > bytes - s->offset || s->filesz > s->memsz) return false;
-    if (s->vaddr % PAGE_SIZE || s->vaddr < KERNEL_BASE || s->vaddr - KERNEL_BASE >= room)
-        return false;
+    if (s->vaddr % PAGE_SIZE || s->vaddr < KERNEL_BASE || s->vaddr - KERNEL_BASE >= room) return false;
     if (s->memsz > room - (s->vaddr - KERNEL_BASE)) return false;
     return (s->flags & (ELF_W | ELF_X)) != (ELF_W | ELF_X);
 }
@@ -66,8 +65,7 @@ static const char *verify_segments(const void *file, uint64_t bytes)
         if (s->type != ELF_LOAD || s->memsz == 0) continue;
         if (!segment_fits(s, bytes) || s->vaddr < end) return "a segment that cannot be placed";
         end = s->vaddr + PAGES_FOR(s->memsz) * PAGE_SIZE;
-        if ((s->flags & ELF_X) && e->entry >= s->vaddr && e->entry - s->vaddr < s->memsz)
-            entry = true;
+        if ((s->flags & ELF_X) && e->entry >= s->vaddr && e->entry - s->vaddr < s->memsz) entry = true;
     }
     return entry ? NULL : "entry point outside its code";
 }
@@ -96,8 +94,7 @@ const char *verify_image(const void *file, uint64_t bytes, const struct expected
     if (b->version != BUNDLE_VERSION) return "wrong version of the image format";
     if (bytes != expected->bytes || !digest_matches(file, bytes, expected->sha256))
         return "altered: its SHA-256 is not the one this loader was built with";
-    if (b->length != bytes || bytes % PAGE_SIZE ||
-        b->count > (bytes - sizeof(*b)) / sizeof(b->entry[0]))
+    if (b->length != bytes || bytes % PAGE_SIZE || b->count > (bytes - sizeof(*b)) / sizeof(b->entry[0]))
         return "malformed header";
     return NULL;
 }
@@ -127,7 +124,7 @@ void kernel_place(const void *file, void *memory)
     for (uint32_t i = 0; i < e->phnum; i++) {
         const struct elf_segment *s = segment_at(file, i);
         if (s->type == ELF_LOAD && s->memsz != 0)
-            __builtin_memcpy((uint8_t *)memory + (s->vaddr - KERNEL_BASE),
-                             (const uint8_t *)file + s->offset, s->filesz);
+            __builtin_memcpy((uint8_t *)memory + (s->vaddr - KERNEL_BASE), (const uint8_t *)file + s->offset,
+                             s->filesz);
     }
 }

@@ -11,6 +11,7 @@ RESTARTED_WITH = "DEPENDENCY"  # cause of a death that the manifest asks for
 SERVICE_DRIVER = 2             # enum service_flags in abi/manifest.h
 STATE_ABSENT = 7               # abi/states.def
 NOT_CLIENTS = ("supervisor", "recovery", "pci", "injector")
+LOADED = "virtio_blk"  # its client always waits for something: the workload
 BLOCK_SERVICES = ("virtio_blk", "virtio_disk")
 
 
@@ -104,6 +105,8 @@ def harm(e, found):
     for r in found:
         if r.generation_after is None:
             return "degraded", f"{r.service} was not started again"
+        if r.service == LOADED and r.in_flight and "completed" not in r.instants:
+            return "degraded", "none of the requests in flight was completed"
     return "recovered", ""
 
 

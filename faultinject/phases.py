@@ -7,6 +7,7 @@ A recovery is a chain of instants of one service. Each phase ends where the next
     -first_completion->  a client is told of a completion
 """
 import dataclasses
+import itertools
 
 PHASES = ("detect", "fence", "decide", "spawn", "restore", "reset", "replay", "first_completion")
 INSTANTS = ("strike", "death", "fenced", "decided", "first", "restored", "reset", "replayed", "completed")
@@ -51,9 +52,11 @@ class Recovery:
 
 @dataclasses.dataclass
 class Window:
-    """What the trace says of one trial: entries from its MARK TRIAL to the next one's."""
+    """What the trace says of one trial: entries from its MARK TRIAL to the next one's. later: the whole
+    trace and where the window ends in it; a first completion may come after the next trial has begun."""
     n: int
     entries: list
+    later: tuple = ((), 0)
     strikes: list = dataclasses.field(default_factory=list)
     pokes: list = dataclasses.field(default_factory=list)
     deaths: list = dataclasses.field(default_factory=list)   # entries, in order
@@ -79,15 +82,9 @@ class Window:
 
 def windows(entries):
     """Splits a trace at its MARK TRIALs: {trial number: Window}. What comes before the first is dropped."""
-    out, n, at = {}, None, 0
-    for i, e in enumerate(entries):
-        if e.mark == "TRIAL":
-            if n is not None:
-                out[n] = Window(n, entries[at:i])
-            n, at = e.b, i
-    if n is not None:
-        out[n] = Window(n, entries[at:])
-    return out
+    starts = [i for i, e in enumerate(entries) if e.mark == "TRIAL"]
+    ends = starts[1:] + [len(entries)]
+    return {entries[at].b: Window(entries[at].b, entries[at:end], (entries, end)) for at, end in zip(starts, ends)}
 
 
 def service_recovery(window, index, name, others):
@@ -109,7 +106,8 @@ def service_recovery(window, index, name, others):
     r.instants["death"] = last.tsc
     after = [e for e in window.entries if e.tsc >= last.tsc]
     fill_end(r, after, index, last.generation)
-    fill_start(r, after, index, last.generation, others)
+    fill_start(r, after, index, last.generation)
+    fill_completion(r, itertools.chain(after, itertools.islice(*window.later, None)), index, others)
     r.in_flight = in_flight(window.entries, index, first.generation)
     return r
 
@@ -126,8 +124,8 @@ def fill_end(r, entries, index, generation):
             break
 
 
-def fill_start(r, entries, index, dead, others):
-    """The incarnation after `dead`: PROCESS_CREATE to first completion."""
+def fill_start(r, entries, index, dead):
+    """The incarnation after `dead`: PROCESS_CREATE to REPLAYED."""
     new = [e for e in entries if e.service == index and e.generation > dead]
     create = next((e for e in new if e.event == "PROCESS_CREATE"), None)
     if create is None:
@@ -146,8 +144,20 @@ def fill_start(r, entries, index, dead, others):
         elif e.mark == "REPLAYED":
             r.instants.setdefault("replayed", e.tsc)
             r.replayed = e.b
-        elif e.event == "SIGNAL" and "replayed" in r.instants and e.a & 0xFFF not in others | {index}:
-            r.instants.setdefault("completed", e.tsc)
+
+
+def fill_completion(r, entries, index, others):
+    """The first signal to a client after REPLAYED, if the incarnation lives so long."""
+    if "replayed" not in r.instants:
+        return
+    for e in entries:
+        if e.service != index or e.generation != r.generation_after or e.tsc < r.instants["replayed"]:
+            continue
+        if e.event == "DEATH":
+            return
+        if e.event == "SIGNAL" and e.a & 0xFFF not in others | {index}:
+            r.instants["completed"] = e.tsc
+            return
 
 
 def in_flight(entries, index, dead):

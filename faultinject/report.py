@@ -83,6 +83,7 @@ def make():
 def rows(s):
     """The recovery table: (phase, p50, p99), in milliseconds."""
     out = [(phase, s["phases_us"][phase]["p50"], s["phases_us"][phase]["p99"]) for phase in PHASES]
+    out.append(("death to completion", s["restart_us"]["p50"], s["restart_us"]["p99"]))
     out.append(("strike to completion", s["recovery_us"]["p50"], s["recovery_us"]["p99"]))
     return [(name, milliseconds(a), milliseconds(b)) for name, a, b in out]
 

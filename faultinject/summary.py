@@ -40,7 +40,9 @@ def times(trials):
     """Only of trials that recovered: others have no recovery to time."""
     done = [t for t in trials if t["outcome"] == "recovered"]
     totals = [t["recovery_us"] for t in done if t["recovery_us"] is not None]
+    restarts = [sum(t["phases_us"][p] for p in PHASES[1:]) for t in done if "first_completion" in t["phases_us"]]
     return {"recovery_us": spread(totals),
+            "restart_us": spread(restarts),  # from the (last) death: without detection
             "phases_us": {phase: spread([t["phases_us"][phase] for t in done if phase in t["phases_us"]], (50, 99))
                           for phase in PHASES}}
 

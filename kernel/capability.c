@@ -16,7 +16,8 @@ static struct cap_chunk *chunk_of(const struct capability *c)
 struct process *cap_process(const struct capability *c) { return chunk_of(c)->process; }
 handle_t cap_handle(const struct capability *c) { return HANDLE_MAKE(c->index, c->generation); }
 
-status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights, struct capability **out)
+status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights,
+                 struct capability **out)
 {
     struct capability *c = cap_lookup(p, h);
     if (!c) return E_HANDLE;
@@ -83,8 +84,10 @@ static void slot_release(struct capability *c)
 {
     struct process *p = cap_process(c);
     assert(!c->child);
-    if (c->prev) c->prev->next = c->next;
-    else if (c->parent) c->parent->child = c->next;
+    if (c->prev)
+        c->prev->next = c->next;
+    else if (c->parent)
+        c->parent->child = c->next;
     if (c->next) c->next->prev = c->prev;
     if (c->object->root == c) c->object->root = NULL;
     c->object = NULL;

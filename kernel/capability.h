@@ -10,7 +10,7 @@
 
 #include "object.h"
 
-struct capability { /* 64 bytes */
+struct capability {        /* 64 bytes */
     struct object *object; /* NULL: free */
     uint64_t generation;
     uint64_t badge;
@@ -36,9 +36,9 @@ bool cap_room(struct process *p); /* makes sure that one slot is free; charges a
 handle_t cap_install(struct process *p, struct object *o, uint32_t rights);
 /* Installs a child of parent. Needs cap_room. rights is masked by the parent's. */
 handle_t cap_derive(struct process *p, struct capability *parent, uint32_t rights, uint64_t badge);
-void cap_revoke(struct capability *c);       /* descendants only */
-void cap_delete(struct capability *c);       /* with descendants; the object stays */
-void cap_table_destroy(struct process *p);   /* every capability and page of a dead process */
+void cap_revoke(struct capability *c);     /* descendants only */
+void cap_delete(struct capability *c);     /* with descendants; the object stays */
+void cap_table_destroy(struct process *p); /* every capability and page of a dead process */
 handle_t cap_handle(const struct capability *c);
 struct process *cap_process(const struct capability *c);
 

@@ -9,9 +9,9 @@
 #include "regs.h" /* struct arch_regs, from kernel/arch/<port>/ */
 
 struct context {
-    uint64_t status; /* rax: call number in, status out */
-    uint64_t handle; /* rdi */
-    uint64_t info;   /* rsi */
+    uint64_t status;           /* rax: call number in, status out */
+    uint64_t handle;           /* rdi */
+    uint64_t info;             /* rsi */
     uint64_t w[MESSAGE_WORDS]; /* rdx r10 r8 r9 r12 r13 r14 r15 */
     struct arch_regs arch;     /* the rest */
 };

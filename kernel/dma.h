@@ -18,14 +18,14 @@ struct dma {
     enum dma_state state;
     struct process *user; /* the driver that attached */
     struct list of_user;
-    struct list mappings;   /* struct dma_mapping.of_domain */
+    struct list mappings; /* struct dma_mapping.of_domain */
     uint32_t mapping_count;
     struct orphan *orphan; /* dma.c: keeps the mappings when this object ends before its device is reset */
 };
 struct dma_mapping {
     struct list of_domain, of_memory;
-    struct memory *memory;  /* NULL: destroyed since */
-    paddr_t held;           /* in quarantine: frames that have no other owner */
+    struct memory *memory; /* NULL: destroyed since */
+    paddr_t held;          /* in quarantine: frames that have no other owner */
     uint64_t held_pages;
     iova_t iova;
     uint64_t pages;
@@ -35,7 +35,8 @@ struct dma_mapping {
 status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out) MUST_USE;
 void dma_destroy(struct dma *d);
 status_t dma_attach(struct dma *d, struct process *user) MUST_USE;
-status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t pages, uint32_t prot, iova_t *out) MUST_USE;
+status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t pages, uint32_t prot,
+                 iova_t *out) MUST_USE;
 status_t dma_unmap(struct dma *d, iova_t iova) MUST_USE;
 void dma_reset_done(struct dma *d);
 status_t dma_bus_master(struct dma *d, bool on) MUST_USE;

@@ -6,10 +6,11 @@
 static bool header_good(const Elf64_Ehdr *h, uint64_t length)
 {
     static const uint8_t ident[7] = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT};
-    return length >= sizeof *h && !__builtin_memcmp(h->e_ident, ident, sizeof ident) && h->e_type == ET_EXEC &&
-           h->e_machine == EM_X86_64 && h->e_version == EV_CURRENT && h->e_ehsize == sizeof *h &&
-           h->e_phentsize == sizeof(Elf64_Phdr) && h->e_phnum > 0 && h->e_phnum <= 64 && h->e_phoff % 8 == 0 &&
-           h->e_phoff <= length && (length - h->e_phoff) / sizeof(Elf64_Phdr) >= h->e_phnum;
+    return length >= sizeof *h && !__builtin_memcmp(h->e_ident, ident, sizeof ident) &&
+           h->e_type == ET_EXEC && h->e_machine == EM_X86_64 && h->e_version == EV_CURRENT &&
+           h->e_ehsize == sizeof *h && h->e_phentsize == sizeof(Elf64_Phdr) && h->e_phnum > 0 &&
+           h->e_phnum <= 64 && h->e_phoff % 8 == 0 && h->e_phoff <= length &&
+           (length - h->e_phoff) / sizeof(Elf64_Phdr) >= h->e_phnum;
 }
 
 static uint32_t segment_prot(uint32_t flags)
@@ -24,7 +25,8 @@ static bool segment_good(const Elf64_Phdr *p, uint64_t length, const struct elf_
 {
     if (p->p_memsz == 0 || p->p_filesz > p->p_memsz || !(p->p_flags & PF_R)) return false;
     if ((p->p_flags & PF_W) && (p->p_flags & PF_X)) return false;
-    if (p->p_vaddr < USER_IMAGE_BASE || p->p_vaddr >= USER_DYNAMIC || p->p_memsz > USER_DYNAMIC - p->p_vaddr) return false;
+    if (p->p_vaddr < USER_IMAGE_BASE || p->p_vaddr >= USER_DYNAMIC || p->p_memsz > USER_DYNAMIC - p->p_vaddr)
+        return false;
     if (p->p_offset > length || p->p_filesz > length - p->p_offset) return false;
     if ((p->p_offset - p->p_vaddr) % PAGE_SIZE) return false;
     return !before || page_down(p->p_vaddr) >= page_up(before->vaddr + before->memory_bytes);

@@ -26,7 +26,8 @@ static void message_grant(struct context *to, const struct context *from, struct
     uint32_t n = INFO_CAPS(from->info);
     for (uint32_t i = MESSAGE_WORDS - n; i < MESSAGE_WORDS; i++) {
         struct capability *c = cap_lookup(sender, from->w[i]);
-        to->w[i] = c && (c->rights & RIGHT_GRANT) && cap_room(receiver) ? cap_derive(receiver, c, c->rights, 0) : 0;
+        to->w[i] =
+            c && (c->rights & RIGHT_GRANT) && cap_room(receiver) ? cap_derive(receiver, c, c->rights, 0) : 0;
     }
 }
 
@@ -182,7 +183,8 @@ struct context *endpoint_reply_recv_fast(struct thread *server)
     struct capability *k = fast_endpoint(server, RIGHT_READ);
     if (!k || !caller || INFO_CAPS(server->context.info) || !sched_may_hand_over(caller)) return NULL;
     struct endpoint *e = (struct endpoint *)k->object;
-    if (!list_empty(&e->senders) || e->server != server->process || (server->bound && server->bound->bits)) return NULL;
+    if (!list_empty(&e->senders) || e->server != server->process || (server->bound && server->bound->bits))
+        return NULL;
     server->client = NULL;
     caller_release(caller);
     message_copy(&caller->context, &server->context, server->context.info & INFO_MESSAGE);

@@ -12,9 +12,9 @@ struct thread;
 struct context;
 struct endpoint {
     struct object object;
-    struct list senders;   /* threads in SEND, oldest first */
-    struct list receivers; /* threads in RECV */
-    struct list taken;     /* threads in REPLY */
+    struct list senders;    /* threads in SEND, oldest first */
+    struct list receivers;  /* threads in RECV */
+    struct list taken;      /* threads in REPLY */
     struct process *server; /* last process that received here */
     struct list of_server;  /* in server->endpoints */
     uint32_t queued, in_service;

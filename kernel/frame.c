@@ -139,6 +139,7 @@ bool frame_is_ram(paddr_t p, uint64_t pages)
 {
     uint64_t end = p.v + pages * PAGE_SIZE;
     for (uint32_t i = 0; i < range_count; i++)
-        if (ranges[i].kind != RANGE_RESERVED && p.v < range_end(&ranges[i]) && end > ranges[i].base) return true;
+        if (ranges[i].kind != RANGE_RESERVED && p.v < range_end(&ranges[i]) && end > ranges[i].base)
+            return true;
     return false;
 }

@@ -53,6 +53,8 @@ void inject_step(struct thread *t)
     p->strike.armed = false;
     arch_context_step(&t->context, false);
     trace(TRACE_STRIKE, p->object.tag, p->strike.action, rip);
-    if (p->strike.action == INJECT_JUMP) arch_context_jump(&t->context, p->strike.target);
-    else process_kill(p, CAUSE_INJECTED, 0, rip);
+    if (p->strike.action == INJECT_JUMP)
+        arch_context_jump(&t->context, p->strike.target);
+    else
+        process_kill(p, CAUSE_INJECTED, 0, rip);
 }

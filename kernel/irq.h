@@ -37,7 +37,8 @@ void irq_fence(struct irq *i); /* masks, forgets its user */
 
 status_t ports_create(struct process *owner, uint32_t base, uint32_t count, struct ports **out) MUST_USE;
 
-status_t timer_create(struct process *owner, struct notification *n, uint64_t bits, struct timer **out) MUST_USE;
+status_t timer_create(struct process *owner, struct notification *n, uint64_t bits,
+                      struct timer **out) MUST_USE;
 void timer_destroy(struct timer *t);
 void timer_arm(struct timer *t, uint64_t deadline_tsc); /* 0: disarm */
 void timer_expire(uint64_t now_tsc);

@@ -37,7 +37,8 @@ static const struct bundle_entry *bundle_find(const struct bundle *b, uint64_t b
         kernel_panic("the system image is not a version %u bundle of %lu bytes", BUNDLE_VERSION, bytes);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct bundle_entry *e = &b->entry[i];
-        if (e->offset > bytes || e->length > bytes - e->offset) kernel_panic("file %u of the system image is cut off", i);
+        if (e->offset > bytes || e->length > bytes - e->offset)
+            kernel_panic("file %u of the system image is cut off", i);
         if (name_equal(e->name, name)) return e;
     }
     kernel_panic("the system image has no \"%s\"", name);
@@ -66,7 +67,10 @@ static void root_startup(struct process *p, struct memory *image)
     s = mapping_create(p, page, (vaddr_t){USER_STARTUP}, 0, page->pages, RIGHT_READ);
     assert(s == OK);
     struct startup *u = arch_direct(memory_frame(page, 0));
-    *u = (struct startup){.magic = STARTUP_MAGIC, .version = STARTUP_VERSION, .tag = p->object.tag, .tsc_hz = arch_platform.tsc_hz};
+    *u = (struct startup){.magic = STARTUP_MAGIC,
+                          .version = STARTUP_VERSION,
+                          .tag = p->object.tag,
+                          .tsc_hz = arch_platform.tsc_hz};
     __builtin_memcpy(u->name, BUNDLE_INIT, sizeof BUNDLE_INIT);
     startup_add(u, "root", root_install(p, &root_object, RIGHT_MANAGE | RIGHT_GRANT));
     startup_add(u, "image", root_install(p, &image->object, RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT));
@@ -80,13 +84,16 @@ static void root_start(const struct handoff *h)
 {
     const struct bundle *b = arch_direct((paddr_t){h->image_paddr});
     const struct bundle_entry *e = bundle_find(b, h->image_bytes, BUNDLE_INIT);
-    struct memory boot_image = {.pages = PAGES_FOR(h->image_bytes), .flags = MEMORY_KERNEL, .base = {h->image_paddr}};
+    struct memory boot_image = {
+        .pages = PAGES_FOR(h->image_bytes), .flags = MEMORY_KERNEL, .base = {h->image_paddr}};
     struct memory *image, *ring;
     struct process *p;
-    status_t s = process_create(NULL, &boot_image, e->offset, e->length, frame_available(), TAG_MAKE(0, 1), ROOT_SCHED, &p);
+    status_t s = process_create(NULL, &boot_image, e->offset, e->length, frame_available(), TAG_MAKE(0, 1),
+                                ROOT_SCHED, &p);
     if (s != OK) kernel_panic("\"%s\" in the system image cannot be started: status %u", BUNDLE_INIT, s);
     process_root = p;
-    s = memory_create_range(p, (paddr_t){h->image_paddr}, boot_image.pages, MEMORY_KERNEL | MEMORY_IMMUTABLE, &image);
+    s = memory_create_range(p, (paddr_t){h->image_paddr}, boot_image.pages, MEMORY_KERNEL | MEMORY_IMMUTABLE,
+                            &image);
     assert(s == OK);
     s = memory_create_range(p, trace_paddr(), TRACE_PAGES, MEMORY_KERNEL | MEMORY_IMMUTABLE, &ring);
     assert(s == OK);
@@ -109,8 +116,9 @@ void kernel_main(const struct handoff *h)
     trace(TRACE_BOOT, 0, HANDOFF_VERSION, 0);
     kernel_log("Coppice kernel: %lu MiB of memory, %u CPU, TSC %lu MHz", boot_pages >> 8, arch_platform.cpus,
                arch_platform.tsc_hz / 1000000);
-    if (!arch_platform.iommu) kernel_log("kernel: NO IOMMU: DMA IS UNPROTECTED, a faulty device or driver can write anywhere");
-    kernel_log("{\"boot\":{\"trace_paddr\":%lu,\"trace_pages\":%lu,\"tsc_hz\":%lu,\"loader_tsc\":%lu}}", trace_paddr().v,
-               TRACE_PAGES, arch_platform.tsc_hz, boot_tsc);
+    if (!arch_platform.iommu)
+        kernel_log("kernel: NO IOMMU: DMA IS UNPROTECTED, a faulty device or driver can write anywhere");
+    kernel_log("{\"boot\":{\"trace_paddr\":%lu,\"trace_pages\":%lu,\"tsc_hz\":%lu,\"loader_tsc\":%lu}}",
+               trace_paddr().v, TRACE_PAGES, arch_platform.tsc_hz, boot_tsc);
     root_start(h);
 }

@@ -6,7 +6,10 @@
 #include "dma.h"
 #include "print.h"
 
-static bool memory_is_run(const struct memory *m) { return m->flags & (MEMORY_CONTIGUOUS | MEMORY_DEVICE | MEMORY_KERNEL); }
+static bool memory_is_run(const struct memory *m)
+{
+    return m->flags & (MEMORY_CONTIGUOUS | MEMORY_DEVICE | MEMORY_KERNEL);
+}
 
 static uint32_t *memory_slot(struct memory *m, uint64_t page)
 {
@@ -46,7 +49,8 @@ status_t memory_create(struct process *owner, uint64_t pages, uint32_t flags, st
     if (pages == 0 || (flags & ~(MEMORY_CONTIGUOUS | MEMORY_DMA))) return E_ARGUMENT;
     if (!run && index_pages > MEMORY_FRAMES) return E_ARGUMENT;
     /* All is charged before anything is built: the loop below cannot fail. */
-    if (pages > owner->quota || pages + (run ? 0 : index_pages) + 1 > owner->quota - owner->used) return E_QUOTA;
+    if (pages > owner->quota || pages + (run ? 0 : index_pages) + 1 > owner->quota - owner->used)
+        return E_QUOTA;
     paddr_t base = {0};
     if (run) {
         status_t s = frame_alloc_run(owner, pages, &base);
@@ -65,7 +69,8 @@ status_t memory_create(struct process *owner, uint64_t pages, uint32_t flags, st
     return OK;
 }
 
-status_t memory_create_range(struct process *owner, paddr_t base, uint64_t pages, uint32_t flags, struct memory **out)
+status_t memory_create_range(struct process *owner, paddr_t base, uint64_t pages, uint32_t flags,
+                             struct memory **out)
 {
     struct memory *m = memory_new(owner, pages, flags);
     if (!m) return E_QUOTA;
@@ -93,9 +98,9 @@ void memory_destroy(struct memory *m)
 
 static bool mapping_overlaps(struct process *p, vaddr_t start, uint64_t pages)
 {
-    list_each(struct mapping, map, &p->mappings, of_process)
-        if (start.v < map->start.v + map->pages * PAGE_SIZE && map->start.v < start.v + pages * PAGE_SIZE)
-            return true;
+    list_each(struct mapping, map, &p->mappings,
+              of_process) if (start.v < map->start.v + map->pages * PAGE_SIZE &&
+                              map->start.v < start.v + pages * PAGE_SIZE) return true;
     return false;
 }
 
@@ -103,7 +108,8 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
                         uint32_t prot)
 {
     if (pages == 0 || offset > m->pages || pages > m->pages - offset) return E_ARGUMENT;
-    if (!(prot & RIGHT_READ) || (prot & ~(uint32_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE))) return E_ARGUMENT;
+    if (!(prot & RIGHT_READ) || (prot & ~(uint32_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)))
+        return E_ARGUMENT;
     if ((prot & RIGHT_WRITE) && (prot & RIGHT_EXECUTE)) return E_ARGUMENT;
     if ((prot & RIGHT_EXECUTE) && (m->flags & MEMORY_DEVICE)) return E_ARGUMENT;
     if ((prot & RIGHT_WRITE) && (m->flags & MEMORY_IMMUTABLE)) return E_RIGHTS;
@@ -115,12 +121,14 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
     if (s != OK) return s;
     struct mapping *map = cell_alloc(p);
     if (!map) return E_QUOTA;
-    *map = (struct mapping){.process = p, .memory = m, .start = start, .pages = pages, .offset = offset, .prot = prot};
+    *map = (struct mapping){
+        .process = p, .memory = m, .start = start, .pages = pages, .offset = offset, .prot = prot};
     list_append(&p->mappings, &map->of_process);
     list_append(&m->mappings, &map->of_memory);
     p->mapping_count++;
     for (uint64_t i = 0; i < pages; i++)
-        arch_space_map(p, (vaddr_t){start.v + i * PAGE_SIZE}, memory_frame(m, offset + i), prot, m->flags & MEMORY_DEVICE);
+        arch_space_map(p, (vaddr_t){start.v + i * PAGE_SIZE}, memory_frame(m, offset + i), prot,
+                       m->flags & MEMORY_DEVICE);
     return OK;
 }
 
@@ -128,11 +136,12 @@ struct mapping *mapping_find(struct process *p, vaddr_t at)
 {
     struct mapping *last = p->last_mapping;
     if (last && at.v >= last->start.v && at.v - last->start.v < last->pages * PAGE_SIZE) return last;
-    list_each(struct mapping, map, &p->mappings, of_process)
-        if (at.v >= map->start.v && at.v - map->start.v < map->pages * PAGE_SIZE) {
-            p->last_mapping = map;
-            return map;
-        }
+    list_each(struct mapping, map, &p->mappings,
+              of_process) if (at.v >= map->start.v && at.v - map->start.v < map->pages * PAGE_SIZE)
+    {
+        p->last_mapping = map;
+        return map;
+    }
     return NULL;
 }
 
@@ -182,8 +191,10 @@ static void user_copy(struct process *p, vaddr_t user, uint8_t *kernel, uint64_t
     while (length) {
         uint64_t inside = PAGE_SIZE - user.v % PAGE_SIZE, n = length < inside ? length : inside;
         void *at = user_pointer(p, user, n, RIGHT_READ);
-        if (out) __builtin_memcpy(at, kernel, n);
-        else __builtin_memcpy(kernel, at, n);
+        if (out)
+            __builtin_memcpy(at, kernel, n);
+        else
+            __builtin_memcpy(kernel, at, n);
         user.v += n;
         kernel += n;
         length -= n;

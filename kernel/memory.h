@@ -8,7 +8,7 @@
 #include "object.h"
 #include "../abi/syscall.h"
 
-#define MEMORY_IMMUTABLE 8u /* the system image: text is mapped from it, never copied */
+#define MEMORY_IMMUTABLE 8u  /* the system image: text is mapped from it, never copied */
 #define MEMORY_KERNEL    16u /* frames belong to the kernel for ever (image, trace rings) */
 #define MEMORY_FRAMES    9u
 #define MEMORY_INDEX     (PAGE_SIZE / sizeof(uint32_t)) /* frame numbers in an index page */
@@ -17,9 +17,9 @@ struct memory {
     struct object object;
     uint64_t pages;
     uint32_t flags;
-    struct list mappings;     /* struct mapping.of_memory */
-    struct list dma_mappings; /* struct dma_mapping.of_memory */
-    paddr_t base;          /* contiguous */
+    struct list mappings;          /* struct mapping.of_memory */
+    struct list dma_mappings;      /* struct dma_mapping.of_memory */
+    paddr_t base;                  /* contiguous */
     uint32_t frame[MEMORY_FRAMES]; /* scattered: frame numbers, or index pages if pages > MEMORY_FRAMES */
 };
 
@@ -39,11 +39,11 @@ status_t memory_create_range(struct process *owner, paddr_t base, uint64_t pages
 paddr_t memory_frame(const struct memory *m, uint64_t page);
 void memory_destroy(struct memory *m);
 
-status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset,
-                        uint64_t pages, uint32_t prot) MUST_USE;
+status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset, uint64_t pages,
+                        uint32_t prot) MUST_USE;
 struct mapping *mapping_find(struct process *p, vaddr_t at); /* NULL: not mapped */
 void mapping_destroy(struct mapping *map);                   /* and unmaps the pages */
-void mapping_forget_all(struct process *p); /* the address space itself is about to go */
+void mapping_forget_all(struct process *p);                  /* the address space itself is about to go */
 
 /* Copies between the kernel and a process through its mappings, never through user addresses.
  * E_ADDRESS names nothing written. */

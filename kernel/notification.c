@@ -35,8 +35,10 @@ void notification_signal(struct notification *n, uint64_t bits)
 {
     n->bits |= bits;
     if (!n->bits) return;
-    if (!list_empty(&n->waiters)) notification_hand_over(n, container_of(n->waiters.next, struct thread, queue), false);
-    else if (n->bound && n->bound->state == THREAD_RECV) notification_hand_over(n, n->bound, true);
+    if (!list_empty(&n->waiters))
+        notification_hand_over(n, container_of(n->waiters.next, struct thread, queue), false);
+    else if (n->bound && n->bound->state == THREAD_RECV)
+        notification_hand_over(n, n->bound, true);
 }
 
 void notification_wait(struct notification *n, struct thread *t)

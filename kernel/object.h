@@ -11,7 +11,9 @@
 struct process;
 struct capability;
 
-struct list { struct list *next, *prev; };
+struct list {
+    struct list *next, *prev;
+};
 static inline void list_init(struct list *l) { l->next = l->prev = l; }
 static inline bool list_empty(const struct list *l) { return l->next == l; }
 static inline void list_remove(struct list *n)
@@ -29,10 +31,10 @@ static inline void list_append(struct list *l, struct list *n)
 }
 static inline void list_prepend(struct list *l, struct list *n) { list_append(l->next, n); }
 #define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
-#define list_each(type, var, head, member)                                                        \
-    for (type *var = container_of((head)->next, type, member),                                    \
-              *var##_next = container_of(var->member.next, type, member);                         \
-         &var->member != (head);                                                                  \
+#define list_each(type, var, head, member)                                \
+    for (type *var = container_of((head)->next, type, member),            \
+              *var##_next = container_of(var->member.next, type, member); \
+         &var->member != (head);                                          \
          var = var##_next, var##_next = container_of(var->member.next, type, member))
 
 struct object {

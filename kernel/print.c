@@ -7,7 +7,9 @@
 
 #define LINE_MAX_BYTES 512u
 
-struct text { char *at, *end; };
+struct text {
+    char *at, *end;
+};
 
 static void put(struct text *t, char c)
 {
@@ -59,8 +61,14 @@ static size_t format_line(char *out, size_t size, const char *f, va_list args)
             put_number(&t, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, width, pad, v < 0);
             break;
         }
-        case 'u': put_number(&t, longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), 10, width, pad, false); break;
-        case 'x': put_number(&t, longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), 16, width, pad, false); break;
+        case 'u':
+            put_number(&t, longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), 10, width, pad,
+                       false);
+            break;
+        case 'x':
+            put_number(&t, longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), 16, width, pad,
+                       false);
+            break;
         case 'p': put_number(&t, (uint64_t)va_arg(args, void *), 16, 16, '0', false); break;
         case '%': put(&t, '%'); break;
         default: put(&t, '?'); return (size_t)(t.at - out);
@@ -115,7 +123,8 @@ const char *symbol_find(uint64_t address, uint64_t *offset)
     for (uint64_t i = 0; i < symbol_count; i++) {
         const Elf64_Sym *s = &symbol_table[i];
         unsigned kind = ELF64_ST_TYPE(s->st_info);
-        if ((kind != STT_FUNC && kind != STT_NOTYPE) || s->st_value > address || s->st_name >= symbol_names_bytes)
+        if ((kind != STT_FUNC && kind != STT_NOTYPE) || s->st_value > address ||
+            s->st_name >= symbol_names_bytes)
             continue;
         if (!best || s->st_value >= best->st_value) best = s;
     }
@@ -128,8 +137,10 @@ static void panic_frame(uint64_t rip)
 {
     uint64_t offset = 0;
     const char *name = symbol_find(rip, &offset);
-    if (name) kernel_log("  %p %s+0x%lx", (void *)rip, name, offset);
-    else kernel_log("  %p", (void *)rip);
+    if (name)
+        kernel_log("  %p %s+0x%lx", (void *)rip, name, offset);
+    else
+        kernel_log("  %p", (void *)rip);
 }
 
 void kernel_panic(const char *format, ...)

@@ -8,10 +8,10 @@
 /* Formats %s %c %d %u %x with l and width (0 pads with zeros). Writes one whole text. */
 void kernel_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-#define assert(condition)                                                                          \
-    do {                                                                                           \
-        if (__builtin_expect(!(condition), 0))                                                     \
-            kernel_panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition);           \
+#define assert(condition)                                                                \
+    do {                                                                                 \
+        if (__builtin_expect(!(condition), 0))                                           \
+            kernel_panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 
 /* Symbols of the running kernel, from the ELF file the loader handed over. */

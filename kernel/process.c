@@ -62,7 +62,8 @@ static void segment_fill(struct memory *m, const struct elf_segment *s, const ui
 }
 
 /* Read-only pages of an immutable image are shared; all others are the process's own copies. */
-static status_t segment_map(struct process *p, struct memory *image, uint64_t offset, const struct elf_segment *s)
+static status_t segment_map(struct process *p, struct memory *image, uint64_t offset,
+                            const struct elf_segment *s)
 {
     vaddr_t start = {s->vaddr & ~(PAGE_SIZE - 1)};
     uint64_t pages = PAGES_FOR(s->vaddr % PAGE_SIZE + s->memory_bytes);
@@ -76,10 +77,12 @@ static status_t segment_map(struct process *p, struct memory *image, uint64_t of
     return mapping_create(p, own, start, 0, pages, s->prot);
 }
 
-static status_t process_load(struct process *p, struct memory *image, uint64_t offset, const struct elf_image *elf)
+static status_t process_load(struct process *p, struct memory *image, uint64_t offset,
+                             const struct elf_image *elf)
 {
     status_t s = arch_space_create(p);
-    for (uint32_t i = 0; s == OK && i < elf->segments; i++) s = segment_map(p, image, offset, &elf->segment[i]);
+    for (uint32_t i = 0; s == OK && i < elf->segments; i++)
+        s = segment_map(p, image, offset, &elf->segment[i]);
     if (s != OK) return s;
     struct memory *stack;
     s = memory_create(p, STACK_PAGES, 0, &stack);
@@ -89,15 +92,16 @@ static status_t process_load(struct process *p, struct memory *image, uint64_t o
     return s == OK && !cap_room(p) ? E_QUOTA : s;
 }
 
-status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length, uint64_t quota,
-                        tag_t tag, uint64_t sched, struct process **out)
+status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
+                        uint64_t quota, tag_t tag, uint64_t sched, struct process **out)
 {
     uint64_t tsc = arch_tsc();
     struct elf_image elf;
-    if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE || length > image->pages * PAGE_SIZE ||
-        offset > image->pages * PAGE_SIZE - length)
+    if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE ||
+        length > image->pages * PAGE_SIZE || offset > image->pages * PAGE_SIZE - length)
         return E_ARGUMENT;
-    if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || quota < PROCESS_PAGES_MIN) return E_ARGUMENT;
+    if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || quota < PROCESS_PAGES_MIN)
+        return E_ARGUMENT;
     if (SCHED_BUDGET_US(sched) > SCHED_PERIOD_US(sched)) return E_ARGUMENT;
     status_t s = elf_parse((const uint8_t *)arch_direct(image->base) + offset, length, &elf);
     if (s != OK) return s;
@@ -165,7 +169,8 @@ static void children_destroy(struct process *p)
 {
     while (!list_empty(&p->children)) {
         struct process *child = p;
-        while (!list_empty(&child->children)) child = container_of(child->children.next, struct process, sibling);
+        while (!list_empty(&child->children))
+            child = container_of(child->children.next, struct process, sibling);
         process_destroy(child);
     }
 }
@@ -184,8 +189,9 @@ static void death_release(struct process *p)
 bool inv_process_dead_owns_nothing(const struct process *p)
 {
     return p->used == 1 && p->thread_count == 0 && p->mapping_count == 0 && p->handle_count == 0 &&
-           p->object_count == 0 && p->chunk_count == 0 && list_empty(&p->children) && list_empty(&p->objects) &&
-           list_empty(&p->endpoints) && list_empty(&p->irqs) && list_empty(&p->domains) && !p->pool.v;
+           p->object_count == 0 && p->chunk_count == 0 && list_empty(&p->children) &&
+           list_empty(&p->objects) && list_empty(&p->endpoints) && list_empty(&p->irqs) &&
+           list_empty(&p->domains) && !p->pool.v;
 }
 
 /* What ends a process of any state; the object page stays. */
@@ -201,8 +207,8 @@ static void process_end(struct process *p)
     trace(TRACE_FENCE_DONE, p->object.tag, used - p->used - quarantined, quarantined);
     if (!inv_process_dead_owns_nothing(p)) {
         trace(TRACE_LEAK, p->object.tag, p->used - 1, p->object_count + p->handle_count);
-        kernel_panic("process %u (%x) is dead and owns %lu pages, %u objects, %u handles", p->pid, p->object.tag,
-                     p->used - 1, p->object_count, p->handle_count);
+        kernel_panic("process %u (%x) is dead and owns %lu pages, %u objects, %u handles", p->pid,
+                     p->object.tag, p->used - 1, p->object_count, p->handle_count);
     }
 }
 
@@ -256,17 +262,16 @@ bool process_event_take(struct process *parent, struct process_event *out)
     enum process_event_kind kind = p->event_mask & (1u << EVENT_OVERRUN) ? EVENT_OVERRUN : EVENT_DEATH;
     p->event_mask &= ~(1u << kind);
     if (!p->event_mask) list_remove(&p->event_link);
-    *out = (struct process_event){.tag = p->object.tag,
-                                  .pid = p->pid,
-                                  .kind = kind,
-                                  .cause = p->cause,
-                                  .tsc = p->event_tsc,
-                                  .address = p->fault_address,
-                                  .rip = p->fault_rip,
-                                  .code = p->exit_code,
-                                  .process = p->object.root && cap_process(p->object.root) == parent
-                                                 ? cap_handle(p->object.root)
-                                                 : 0};
+    *out = (struct process_event){
+        .tag = p->object.tag,
+        .pid = p->pid,
+        .kind = kind,
+        .cause = p->cause,
+        .tsc = p->event_tsc,
+        .address = p->fault_address,
+        .rip = p->fault_rip,
+        .code = p->exit_code,
+        .process = p->object.root && cap_process(p->object.root) == parent ? cap_handle(p->object.root) : 0};
     return true;
 }
 

@@ -25,7 +25,7 @@ struct strike { /* what the injector armed */
     uint64_t target;
 };
 
-struct process { /* a page of its own */
+struct process {          /* a page of its own */
     struct object object; /* owner: the parent */
     struct arch_space space;
     enum process_state state;
@@ -41,12 +41,12 @@ struct process { /* a page of its own */
     paddr_t pool;             /* pages of cells, linked by their first word */
     struct capability *slots; /* free capability slots */
     uint32_t chunk_count;
-    struct list mappings;     /* struct mapping.of_process */
+    struct list mappings; /* struct mapping.of_process */
     struct mapping *last_mapping;
 
-    struct list endpoints;    /* it serves (struct endpoint.of_server) */
-    struct list irqs;         /* it bound (struct irq.of_user) */
-    struct list domains;      /* it attached (struct dma.of_user) */
+    struct list endpoints; /* it serves (struct endpoint.of_server) */
+    struct list irqs;      /* it bound (struct irq.of_user) */
+    struct list domains;   /* it attached (struct dma.of_user) */
 
     struct source event_source; /* signalled when a child's event arrives */
     struct list events;         /* children with events (struct process.event_link) */

@@ -41,8 +41,10 @@ static void queue_put(struct thread *t, bool front)
 {
     struct cpu *c = arch_cpu();
     struct list *q = &c->ready[t->priority];
-    if (front) list_prepend(q, &t->queue);
-    else list_append(q, &t->queue);
+    if (front)
+        list_prepend(q, &t->queue);
+    else
+        list_append(q, &t->queue);
     c->ready_mask |= 1u << t->priority;
     t->state = THREAD_READY;
 }
@@ -118,8 +120,10 @@ static inline void account(struct cpu *c, uint64_t now)
 {
     uint64_t ticks = now - c->since_tsc;
     c->since_tsc = now;
-    if (c->current) thread_charge(c->current, ticks, now);
-    else c->idle_tsc += ticks;
+    if (c->current)
+        thread_charge(c->current, ticks, now);
+    else
+        c->idle_tsc += ticks;
 }
 
 /* --- Choosing ------------------------------------------------------------------------------------------------------- */
@@ -194,10 +198,7 @@ struct context *sched_switch(void)
 }
 
 /* Not past an equal either: a client and its server would keep the CPU from it for ever. */
-bool sched_may_hand_over(const struct thread *to)
-{
-    return !(arch_cpu()->ready_mask >> to->priority);
-}
+bool sched_may_hand_over(const struct thread *to) { return !(arch_cpu()->ready_mask >> to->priority); }
 
 struct context *sched_hand_over(struct thread *to)
 {
@@ -220,8 +221,10 @@ void sched_timer(void)
     account(c, now);
     list_each(struct thread, t, &c->exhausted, exhausted)
     {
-        if (now >= t->period_end_tsc) thread_replenish(t, now);
-        else timer_want(c, t->period_end_tsc);
+        if (now >= t->period_end_tsc)
+            thread_replenish(t, now);
+        else
+            timer_want(c, t->period_end_tsc);
     }
     struct thread *t = c->current;
     if (t && t->budget_tsc && t->priority && t->used_tsc >= t->budget_tsc) thread_exhaust(c, t);
@@ -229,8 +232,10 @@ void sched_timer(void)
     uint64_t next = timer_next();
     if (next != ~0ul) timer_want(c, next);
     if (!t || t->state != THREAD_RUNNING) return;
-    if (!list_empty(&c->ready[t->priority]) && slice_over(c, t)) sched_yield();
-    else thread_deadlines(c, t, now);
+    if (!list_empty(&c->ready[t->priority]) && slice_over(c, t))
+        sched_yield();
+    else
+        thread_deadlines(c, t, now);
 }
 
 /* --- Threads ----------------------------------------------------------------------------------------------------------- */

@@ -12,7 +12,14 @@
  * endpoint.c (SEND->REPLY->READY), endpoint_recv (->RECV), notification_wait (->WAIT), thread_ready (blocked->READY),
  * thread_destroy (any->ENDED). */
 enum thread_state {
-    THREAD_CREATED, THREAD_READY, THREAD_RUNNING, THREAD_SEND, THREAD_REPLY, THREAD_RECV, THREAD_WAIT, THREAD_ENDED
+    THREAD_CREATED,
+    THREAD_READY,
+    THREAD_RUNNING,
+    THREAD_SEND,
+    THREAD_REPLY,
+    THREAD_RECV,
+    THREAD_WAIT,
+    THREAD_ENDED
 };
 
 struct thread { /* a page of its own */
@@ -20,11 +27,11 @@ struct thread { /* a page of its own */
     struct context context;
     struct process *process;
     struct list of_process;
-    struct list queue;     /* ready queue, an endpoint's lists or waiters, by state */
+    struct list queue; /* ready queue, an endpoint's lists or waiters, by state */
     enum thread_state state;
-    uint32_t priority;     /* now; 0 while the budget is used up */
+    uint32_t priority; /* now; 0 while the budget is used up */
     uint32_t base_priority;
-    bool replayed;         /* its message was delivered to a server that died */
+    bool replayed; /* its message was delivered to a server that died */
     bool first_run;
     uint64_t badge;            /* of the call it is in */
     struct endpoint *endpoint; /* SEND, REPLY, RECV */
@@ -32,25 +39,25 @@ struct thread { /* a page of its own */
     struct reply *reply;       /* REPLY: where it was saved */
     struct thread *client;     /* the caller it serves now */
     struct notification *bound;
-    uint64_t slice_tsc; /* of its slice, used so far */
+    uint64_t slice_tsc;              /* of its slice, used so far */
     uint64_t budget_tsc, period_tsc; /* 0: none */
-    uint64_t used_tsc;         /* in this period */
+    uint64_t used_tsc;               /* in this period */
     uint64_t period_end_tsc;
-    struct list exhausted;     /* in cpu->exhausted while used up */
+    struct list exhausted; /* in cpu->exhausted while used up */
 };
 
 struct cpu {
-    struct arch_cpu arch; /* first: entry code reaches it through gs */
+    struct arch_cpu arch;   /* first: entry code reaches it through gs */
     struct thread *current; /* NULL: idle */
     struct process *space;  /* whose address space is loaded */
     uint32_t id;
-    uint32_t ready_mask;    /* bit p: ready[p] is not empty */
+    uint32_t ready_mask; /* bit p: ready[p] is not empty */
     struct list ready[PRIORITIES];
     struct list exhausted;
-    uint64_t since_tsc;     /* current runs (or the CPU idles) since */
-    uint64_t armed_tsc;     /* deadline in the timer hardware; ~0: none */
-    uint64_t slice_tsc;     /* length of a slice */
-    bool slicing;           /* the timer looks after current's slice: an equal is ready */
+    uint64_t since_tsc; /* current runs (or the CPU idles) since */
+    uint64_t armed_tsc; /* deadline in the timer hardware; ~0: none */
+    uint64_t slice_tsc; /* length of a slice */
+    bool slicing;       /* the timer looks after current's slice: an equal is ready */
     uint64_t idle_tsc, switches;
 };
 
@@ -58,19 +65,19 @@ void sched_init(struct cpu *c, uint32_t id);
 status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, uint64_t arg, uint64_t sched,
                        struct thread **out) MUST_USE;
 void thread_destroy(struct thread *t);
-void thread_ready(struct thread *t);     /* runnable from now; its status word is set */
+void thread_ready(struct thread *t);                        /* runnable from now; its status word is set */
 void thread_block(struct thread *t, enum thread_state why); /* the running thread stops */
 void sched_yield(void);
-void sched_timer(void); /* the hardware timer fired */
+void sched_timer(void);              /* the hardware timer fired */
 void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
-struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
+struct context *sched_switch(void);  /* chooses who runs; the context to resume, NULL: idle */
 /* The short way, when the running thread has blocked and woken `to`: no queue is touched. Only if nothing
  * more urgent is ready. */
 bool sched_may_hand_over(const struct thread *to);
 struct context *sched_hand_over(struct thread *to);
 static inline struct thread *current(void) { return arch_cpu()->current; }
 
-uint64_t time_ns(uint64_t tsc);  /* TSC ticks since boot to ns */
+uint64_t time_ns(uint64_t tsc); /* TSC ticks since boot to ns */
 uint64_t time_tsc(uint64_t ns);
 
 #endif

@@ -46,14 +46,14 @@ static status_t give(struct thread *t, struct context *c, struct object *o, uint
     return OK;
 }
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        status_t try_status = (expression);                                                        \
-        if (try_status != OK) return try_status;                                                   \
+#define TRY(expression)                          \
+    do {                                         \
+        status_t try_status = (expression);      \
+        if (try_status != OK) return try_status; \
     } while (0)
-#define REQUIRE(condition, status)                                                                 \
-    do {                                                                                           \
-        if (!(condition)) return (status);                                                         \
+#define REQUIRE(condition, status)         \
+    do {                                   \
+        if (!(condition)) return (status); \
     } while (0)
 #define ROOM(p) REQUIRE(cap_room(p), E_NO_SLOTS)
 
@@ -212,8 +212,10 @@ static status_t sys_cap_delete(struct thread *t, struct context *c)
     struct capability *k = cap_lookup(t->process, c->handle);
     REQUIRE(k, E_HANDLE);
     struct object *o = k->object;
-    if (o->root == k && o->type != OBJECT_TRACE && o->type != OBJECT_ROOT && o->type != OBJECT_INJECT) object_destroy(o);
-    else cap_delete(k);
+    if (o->root == k && o->type != OBJECT_TRACE && o->type != OBJECT_ROOT && o->type != OBJECT_INJECT)
+        object_destroy(o);
+    else
+        cap_delete(k);
     return OK;
 }
 
@@ -265,7 +267,9 @@ static status_t sys_memory_create(struct thread *t, struct context *c)
     REQUIRE(!(c->w[0] >> 32), E_ARGUMENT);
     ROOM(t->process);
     TRY(memory_create(account, c->info, (uint32_t)c->w[0], &m));
-    return give(t, c, &m->object, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE | RIGHT_GRANT | (m->flags & MEMORY_DMA ? RIGHT_DMA : 0));
+    return give(t, c, &m->object,
+                RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE | RIGHT_GRANT |
+                    (m->flags & MEMORY_DMA ? RIGHT_DMA : 0));
 }
 
 static status_t sys_memory_create_device(struct thread *t, struct context *c)
@@ -275,7 +279,8 @@ static status_t sys_memory_create_device(struct thread *t, struct context *c)
     paddr_t base = {c->info};
     uint64_t pages = c->w[0], limit = 1ul << 52;
     TRY(decode(t, c->handle, OBJECT_ROOT, 0, &root));
-    REQUIRE(base.v % PAGE_SIZE == 0 && base.v < limit && pages > 0 && pages <= (limit - base.v) / PAGE_SIZE, E_ARGUMENT);
+    REQUIRE(base.v % PAGE_SIZE == 0 && base.v < limit && pages > 0 && pages <= (limit - base.v) / PAGE_SIZE,
+            E_ARGUMENT);
     REQUIRE(!frame_is_ram(base, pages) && !arch_device_reserved(base, pages), E_BUSY);
     ROOM(t->process);
     TRY(memory_create_range(t->process, base, pages, MEMORY_DEVICE, &m));
@@ -390,7 +395,8 @@ static status_t sys_process_event(struct thread *t, struct context *c)
     struct process_event event;
     uint8_t probe[sizeof event];
     TRY(user_read(t->process, probe, (vaddr_t){c->handle}, sizeof probe));
-    TRY(user_write(t->process, (vaddr_t){c->handle}, probe, sizeof probe)); /* writable: the event is not lost */
+    TRY(user_write(t->process, (vaddr_t){c->handle}, probe,
+                   sizeof probe)); /* writable: the event is not lost */
     REQUIRE(process_event_take(t->process, &event), E_WOULD_BLOCK);
     return user_write(t->process, (vaddr_t){c->handle}, &event, sizeof event);
 }
@@ -415,7 +421,8 @@ static status_t sys_irq_create(struct thread *t, struct context *c)
     REQUIRE((c->info == IRQ_GSI || c->info == IRQ_MSIX) && c->w[0] <= UINT32_MAX, E_ARGUMENT);
     if (c->info == IRQ_MSIX) {
         TRY(decode(t, c->w[1], OBJECT_MEMORY, RIGHT_WRITE, &table));
-        REQUIRE((table->flags & MEMORY_DEVICE) && c->w[2] < table->pages * (PAGE_SIZE / 16) && c->w[2] < 2048, E_ARGUMENT);
+        REQUIRE((table->flags & MEMORY_DEVICE) && c->w[2] < table->pages * (PAGE_SIZE / 16) && c->w[2] < 2048,
+                E_ARGUMENT);
     }
     ROOM(t->process);
     TRY(irq_create(t->process, (enum irq_kind)c->info, (uint32_t)c->w[0], table ? table->base : (paddr_t){0},
@@ -595,8 +602,10 @@ static status_t sys_trace_mark(struct thread *t, struct context *c)
 {
     struct trace *ring;
     struct process *p = t->process;
-    if (c->handle) TRY(decode(t, c->handle, OBJECT_TRACE, RIGHT_WRITE, &ring));
-    else REQUIRE(p->trace_credit, E_QUOTA);
+    if (c->handle)
+        TRY(decode(t, c->handle, OBJECT_TRACE, RIGHT_WRITE, &ring));
+    else
+        REQUIRE(p->trace_credit, E_QUOTA);
     if (!c->handle) p->trace_credit--;
     trace(TRACE_MARK, p->object.tag, c->info, c->w[0]);
     return OK;
@@ -747,7 +756,4 @@ struct context *kernel_step(void)
     return sched_switch();
 }
 
-struct context *kernel_resume(void)
-{
-    return sched_switch();
-}
+struct context *kernel_resume(void) { return sched_switch(); }

@@ -18,11 +18,11 @@ struct handoff;
 struct cpu *arch_cpu(void); /* this CPU's structure (kernel/sched.h); x86_64: at gs:0 */
 uint64_t arch_tsc(void);
 void arch_timer_arm(uint64_t tsc_deadline); /* one-shot on this CPU; a past deadline fires at once; ~0: off */
-void arch_lock(void);   /* the kernel lock; taken by the port's entry code */
+void arch_lock(void);                       /* the kernel lock; taken by the port's entry code */
 void arch_unlock(void);
 
 /* --- Physical memory and address spaces -------------------------------------------------------- */
-void *arch_direct(paddr_t p);              /* kernel pointer to RAM */
+void *arch_direct(paddr_t p);             /* kernel pointer to RAM */
 paddr_t arch_direct_paddr(const void *p); /* its inverse */
 /* Tables are frames charged to the process (frame_alloc). prepare makes all tables that mapping
  * [va, va+pages) needs, so that map cannot fail. prot: rights READ/WRITE/EXECUTE. */
@@ -40,7 +40,7 @@ void arch_context_jump(struct context *c, uint64_t target); /* rdi = old rip; ri
 uint64_t arch_context_rip(const struct context *c);
 
 /* --- Interrupts ---------------------------------------------------------------------------------- */
-struct irq_line { /* the port's hold on one interrupt source */
+struct irq_line {   /* the port's hold on one interrupt source */
     uint8_t vector; /* index given to kernel_irq */
     uint8_t kind;   /* enum irq_kind */
     uint16_t entry;
@@ -64,7 +64,7 @@ bool arch_pci_exists(uint32_t bdf);                     /* bdf: bus<<8 | device<
 void arch_bus_master(uint32_t bdf, bool on);            /* PCI command register, bit 2 */
 void arch_debug_write(const char *text, size_t length);
 void arch_power(enum system_op op) __attribute__((noreturn));
-void arch_halt(void) __attribute__((noreturn)); /* after a panic: stops all CPUs */
+void arch_halt(void) __attribute__((noreturn));  /* after a panic: stops all CPUs */
 void arch_backtrace(void (*line)(uint64_t rip)); /* calls line for each frame, innermost first */
 
 struct platform { /* filled by the port before kernel_main */
@@ -85,7 +85,7 @@ struct context *kernel_syscall(void);
 struct context *kernel_irq(uint8_t vector);
 struct context *kernel_timer(void);
 struct context *kernel_exception(enum cause cause, uint64_t address); /* in user mode */
-struct context *kernel_step(void);                                   /* single-step trap, user mode */
+struct context *kernel_step(void);                                    /* single-step trap, user mode */
 struct context *kernel_resume(void); /* just choose a thread (first entry, spurious interrupt) */
 void kernel_panic(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 

@@ -75,6 +75,15 @@ def test_never_started_again_is_degraded():
     assert outcome([x for x in recovery_entries() if x.tsc < 118]) == "degraded"
 
 
+def test_requests_that_never_complete_are_degraded():
+    assert outcome([x for x in recovery_entries() if x.tsc < 300]) == "degraded"
+
+
+def test_a_completion_after_the_next_trial_began_counts():
+    entries = recovery_entries()
+    assert outcome(entries[:-2] + [e(299, "TRIAL", 8, 1, 18)] + entries[-2:]) == "recovered"
+
+
 # --- the summary -------------------------------------------------------------------------------------------
 
 def truth(n=20):

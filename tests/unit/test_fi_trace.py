@@ -124,3 +124,10 @@ def test_disorder_is_seen():
 def test_windows_end_where_the_next_trial_begins():
     found = phases.windows(recovery_entries() + [e(400, "TRIAL", 8, 1, 18), e(410, "DEATH", BLK, 4, 34)])
     assert len(found[17].deaths) == 1 and len(found[18].deaths) == 1
+
+
+def test_a_completion_may_come_in_the_next_window_but_not_after_another_death():
+    head, tail = recovery_entries()[:-2], recovery_entries()[-2:]
+    after = head + [e(290, "TRIAL", 8, 1, 18)] + tail
+    assert recover(after).total_us(HZ) == 200
+    assert recover(head + [e(290, "TRIAL", 8, 1, 18), e(295, "DEATH", BLK, 4, 34)] + tail).total_us(HZ) is None

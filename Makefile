@@ -69,7 +69,7 @@ chaos: deps ## kill drivers under load, check that nothing is lost, print recove
 	    $(if $(DRIVER),--driver $(call quoted,DRIVER)) $(if $(FAULT),--fault $(call quoted,FAULT))
 
 bench: deps ## measure: build/bench/latest/bench.json
-	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/chaos/boot.img
+	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/default/boot.img
 	@$(PYTHON) bench/bench.py
 
 check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size

@@ -22,12 +22,12 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from faultinject import channel, trace  # noqa: E402
+from faultinject import channel, phases, trace  # noqa: E402
 from tools import qemu  # noqa: E402
 
 SCHEMA_VERSION = 1
 SUITE_SECONDS = 120     # the longest silence of the measuring guest
-BOOT_SECONDS = 60
+BOOT_SECONDS = 300      # firmware polls a timer for 0.75 s of guest time: a minute when instructions are counted
 BOOTS = 3
 IDLE_SECONDS = 1.0      # after the console is ready: nothing is left to do then
 IDLE_MEM = "128M"       # the smallest machine that must boot
@@ -120,8 +120,16 @@ def suites_run(guest, log, counted):
             return samples, begin
 
 
+@dataclasses.dataclass
+class Recovery:
+    """All in ticks. From the death to the client's first completion by the new incarnation."""
+    total: int
+    idle: int     # of total: nobody had anything to do but wait for the device
+    reset: int    # device reset and initialisation
+    phases: dict  # as faultinject.phases names them; the idle time is taken out of the last
+
+
 def recoveries(entries):
-    """[(ticks from death to the client's first completion, idle ticks among them, ticks of device reset)]"""
     out, begun = [], None
     for i, e in enumerate(entries):
         if e.mark != "BENCH":
@@ -131,13 +139,14 @@ def recoveries(entries):
             continue
         if begun is None:
             raise BenchProblem("a recovery ends in the trace that did not begin")
-        window = entries[begun:i + 1]
-        out.append(recovery(window))
+        out.append(recovery(entries[begun:i + 1]))
         begun = None
     return out
 
 
 def recovery(window):
+    """From the entries between the two marks of the bench that enclose it (bench/guest/storage.c)."""
+    begin, end = window[0], window[-1]
     death = next((e for e in window if e.event == "DEATH"), None)
     if death is None:
         raise BenchProblem("a kill without a death in the trace")
@@ -145,8 +154,19 @@ def recovery(window):
     marks = {e.mark: e.tsc for e in reversed(new) if e.mark}  # the first of each
     if not {"RESTORED", "RESET", "REPLAYED"} <= marks.keys():
         raise BenchProblem(f"a recovery without all its marks: {sorted(marks)}")
-    idle = (window[-1].b >> 1) - (window[0].b >> 1)
-    return window[-1].tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"]
+    not_clients = set(range(4096)) - {begin.service}
+    chain = phases.service_recovery(phases.Window(0, window), death.service, "virtio_blk", not_clients)
+    idle = (end.b >> 1) - (begin.b >> 1)
+    steps = chain.phases_us(1e6)  # a clock of 1 MHz: ticks
+    if "first_completion" in steps:
+        steps["first_completion"] -= idle
+    return Recovery(end.tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"], steps)
+
+
+def phases_of(recovered):
+    """Median of each phase, and for how many recoveries it was seen."""
+    seen = {name: [r.phases[name] for r in recovered if name in r.phases] for name in phases.PHASES}
+    return {name: {"value": rounded(figure_of(v).value), "n": len(v)} for name, v in seen.items() if v}
 
 
 def measure(run, build, counted):
@@ -214,8 +234,8 @@ def figures_counted(samples, recovered):
     out = {name: figure_of_samples(s) for name, s in samples.items()}
     for depth in ("qd1", "qd32"):
         out[f"read4k_{depth}_insn"] = figure_of_samples(samples[f"read4k_{depth}_busy"])
-    out["recover_cold_insn"] = figure_of([total - idle for total, idle, _ in recovered])
-    out["device_reset_insn"] = figure_of([reset for _, _, reset in recovered])
+    out["recover_cold_insn"] = figure_of([r.total - r.idle for r in recovered])
+    out["device_reset_insn"] = figure_of([r.reset for r in recovered])
     return out
 
 
@@ -223,8 +243,8 @@ def figures_timed(samples, tsc_hz, recovered):
     out = {}
     for depth in ("qd1", "qd32"):
         out[f"read4k_{depth}_iops"] = figure_of_samples(samples[f"read4k_{depth}_elapsed"], lambda t: tsc_hz / t)
-    out["recover_cold_us"] = figure_of([total * 1e6 / tsc_hz for total, _, _ in recovered])
-    out["device_reset_us"] = figure_of([reset * 1e6 / tsc_hz for _, _, reset in recovered])
+    out["recover_cold_us"] = figure_of([r.total * 1e6 / tsc_hz for r in recovered])
+    out["device_reset_us"] = figure_of([r.reset * 1e6 / tsc_hz for r in recovered])
     return out
 
 
@@ -251,17 +271,19 @@ def table(rows):
     return "\n".join(lines)
 
 
-def report(folder, figures, problems):
+def report(folder, figures, steps, problems):
     rows = [row(name, unit, figures[name]) for name, unit in ROWS if name in figures]
     missing = [name for name, _ in ROWS if name not in figures]
     out = {"schema_version": SCHEMA_VERSION, "accel": "tcg", "qemu": qemu.qemu_version(), "smp": 1,
            "host": platform.processor() or platform.machine(), "peers": SOURCE, "rows": rows,
-           "missing": missing, "problems": problems}
+           "recover_cold_phases_insn": steps, "missing": missing, "problems": problems}
     (folder / "bench.json").write_text(json.dumps(out, indent=1) + "\n")
     latest = folder.parent / "latest"
     latest.unlink(missing_ok=True)
     latest.symlink_to(folder.name)
     print(table(rows))
+    if steps:
+        print("\nrecover_cold_insn by phase: " + ", ".join(f"{k} {v['value']:,}" for k, v in steps.items()))
     print(f"\nPeers: {SOURCE}. Ratio: value / peer. All in {os.path.relpath(folder)}/bench.json")
     return missing
 
@@ -270,11 +292,12 @@ def main():
     build = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
     folder = build / "bench" / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
-    figures, problems = {}, []
+    figures, problems, steps = {}, [], {}
 
     def counted():
         samples, _, recovered = measure(folder / "counted", build, counted=True)
         figures.update(figures_counted(samples, recovered))
+        steps.update(phases_of(recovered))
 
     def timed():
         figures.update(figures_timed(*measure(folder / "timed", build, counted=False)))
@@ -290,7 +313,7 @@ def main():
             step()
         except (BenchProblem, channel.GuestGone, trace.TraceProblem) as problem:
             problems.append(f"{what}: {problem}")
-    missing = report(folder, figures, problems)
+    missing = report(folder, figures, steps, problems)
     for problem in problems:
         print(f"bench: {problem}", file=sys.stderr)
     if missing:

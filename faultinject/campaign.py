@@ -121,6 +121,7 @@ class Campaign:
         finally:
             self.last_trace()
             self.stop()
+            self.judge_last()
         self.check()
         result = self.write()
         if interrupted:
@@ -180,7 +181,6 @@ class Campaign:
         self.report.stage("trials", len(self.o.plan))
         for trial in self.trials():
             self.one(trial)
-        self.judge_last()
         self.complete = True
 
     def trials(self):

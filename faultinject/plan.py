@@ -38,9 +38,6 @@ SERVICES = {  # name -> faults that make sense for it
     "echo": PLAIN + ("loop", "block", "double"),
     "pci": PLAIN + ("loop", "block"),  # not a driver; its restart takes the block drivers with it
 }
-# Only when asked for by name: a hang is found by work that waits, and a serial driver that hangs while
-# there is nothing to print keeps nobody waiting but a person (CAVEATS.md).
-NOT_IN_MIXES = {"serial": ("loop", "block")}
 DRIVER_GROUPS = {  # a name for several services -> weights
     "mix": {"virtio_blk": 85, "serial": 5, "echo": 5, "pci": 5},
     "all": {"virtio_blk": 1, "serial": 1, "echo": 1, "pci": 1},
@@ -101,8 +98,6 @@ def services_of(driver, fault, disk):
     weights = dict(DRIVER_GROUPS.get(driver, {driver: 1}))
     if disk and driver in DISK_WEIGHT:
         weights["virtio_disk"] = DISK_WEIGHT[driver]
-    if driver in DRIVER_GROUPS:
-        weights = {name: w for name, w in weights.items() if fault not in NOT_IN_MIXES.get(name, ())}
     return {name: w for name, w in weights.items() if fault in SERVICES[name]}
 
 

@@ -3,6 +3,7 @@
  * overwritten. */
 #include "endpoint.h"
 #include "process.h"
+#include "handover.h"
 #include "trace.h"
 #include "print.h"
 
@@ -35,6 +36,7 @@ static inline void message_copy(struct context *to, const struct context *from, 
 {
     to->status = OK;
     to->info = info;
+#pragma GCC unroll 8
     for (uint32_t i = 0; i < MESSAGE_WORDS; i++) to->w[i] = from->w[i];
 }
 
@@ -164,34 +166,35 @@ static inline struct capability *fast_endpoint(struct thread *t, uint32_t right)
 struct context *endpoint_call_fast(struct thread *caller)
 {
     struct capability *k = fast_endpoint(caller, RIGHT_WRITE);
-    if (!k || INFO_CAPS(caller->context.info)) return NULL;
+    if (!k || INFO_CAPS(caller->context.info)) return syscall_dispatch(caller);
     struct endpoint *e = (struct endpoint *)k->object;
-    if (list_empty(&e->receivers)) return NULL;
+    if (list_empty(&e->receivers)) return syscall_dispatch(caller);
     struct thread *server = container_of(e->receivers.next, struct thread, queue);
-    if (!sched_may_hand_over(server)) return NULL;
+    if (!sched_may_hand_over(server)) return syscall_dispatch(caller);
     list_remove(&server->queue);
     caller->badge = k->badge;
     caller->endpoint = e;
     caller->replayed = false;
     endpoint_deliver(e, caller, server);
-    return sched_hand_over(server);
+    return sched_hand_over(caller, server);
 }
 
 struct context *endpoint_reply_recv_fast(struct thread *server)
 {
     struct thread *caller = server->client;
     struct capability *k = fast_endpoint(server, RIGHT_READ);
-    if (!k || !caller || INFO_CAPS(server->context.info) || !sched_may_hand_over(caller)) return NULL;
+    if (!k || !caller || INFO_CAPS(server->context.info) || !sched_may_hand_over(caller))
+        return syscall_dispatch(server);
     struct endpoint *e = (struct endpoint *)k->object;
     if (!list_empty(&e->senders) || e->server != server->process || (server->bound && server->bound->bits))
-        return NULL;
+        return syscall_dispatch(server);
     server->client = NULL;
     caller_release(caller);
     message_copy(&caller->context, &server->context, server->context.info & INFO_MESSAGE);
     server->endpoint = e;
     server->state = THREAD_RECV;
     list_append(&e->receivers, &server->queue);
-    return sched_hand_over(caller);
+    return sched_hand_over(server, caller);
 }
 
 /* The server of a taken call is gone: the call waits for the next one, or fails. */

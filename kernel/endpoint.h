@@ -36,8 +36,9 @@ status_t endpoint_reply(struct thread *server) MUST_USE;
 status_t reply_save(struct thread *server, struct reply **out) MUST_USE;
 void reply_answer(struct reply *r, struct thread *server);
 void reply_destroy(struct reply *r);
-/* The short way for messages without capabilities to a partner that waits already and may run at once:
- * the context to resume, or NULL: nothing was changed, take the long way. */
+/* The short way for messages without capabilities to a partner that waits already and may run at once;
+ * all else goes the long way, through syscall_dispatch. Returns the context to resume. */
+struct context *syscall_dispatch(struct thread *t); /* syscall.c */
 struct context *endpoint_call_fast(struct thread *caller);
 struct context *endpoint_reply_recv_fast(struct thread *server);
 /* A thread leaves whatever IPC it is in, because it ends. Its own caller is replayed or told. */

@@ -80,11 +80,8 @@ void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
 
 /* --- Budgets ------------------------------------------------------------------------------------------------------ */
 
-static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
+void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now)
 {
-    t->process->cpu_tsc += ticks;
-    t->slice_tsc += ticks;
-    if (!t->budget_tsc) return;
     /* Periods start with use, not with wall time: idle threads cost nothing. While the budget is used up,
      * the next one starts in thread_replenish. */
     if (t->priority && now >= t->period_end_tsc) {
@@ -92,6 +89,18 @@ static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
         t->period_end_tsc = now + t->period_tsc;
     }
     t->used_tsc += ticks;
+}
+
+void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now)
+{
+    if (t->priority) timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
+}
+
+static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
+{
+    t->process->cpu_tsc += ticks;
+    t->slice_tsc += ticks;
+    if (t->budget_tsc) sched_charge_budget(t, ticks, now);
 }
 
 /* The running thread used up its budget: priority 0 until its period ends. */
@@ -147,8 +156,7 @@ static struct thread *queue_pick(struct cpu *c)
 
 static inline void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
 {
-    if (t->budget_tsc && t->priority)
-        timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
+    if (t->budget_tsc) sched_watch_budget(c, t, now);
     c->slicing = !list_empty(&c->ready[t->priority]);
     if (c->slicing) timer_want(c, now + (c->slice_tsc > t->slice_tsc ? c->slice_tsc - t->slice_tsc : 0));
 }
@@ -195,22 +203,6 @@ struct context *sched_switch(void)
     c->switches++;
     thread_deadlines(c, next, now);
     return thread_resume(c, next);
-}
-
-/* Not past an equal either: a client and its server would keep the CPU from it for ever. */
-bool sched_may_hand_over(const struct thread *to) { return !(arch_cpu()->ready_mask >> to->priority); }
-
-struct context *sched_hand_over(struct thread *to)
-{
-    struct cpu *c = arch_cpu();
-    uint64_t now = arch_tsc();
-    account(c, now);
-    c->current->slice_tsc = 0; /* it blocked */
-    c->current = to;
-    to->state = THREAD_RUNNING;
-    c->switches++;
-    thread_deadlines(c, to, now);
-    return thread_resume(c, to);
 }
 
 void sched_timer(void)

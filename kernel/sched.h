@@ -71,10 +71,14 @@ void sched_yield(void);
 void sched_timer(void);              /* the hardware timer fired */
 void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
 struct context *sched_switch(void);  /* chooses who runs; the context to resume, NULL: idle */
-/* The short way, when the running thread has blocked and woken `to`: no queue is touched. Only if nothing
- * more urgent is ready. */
-bool sched_may_hand_over(const struct thread *to);
-struct context *sched_hand_over(struct thread *to);
+/* For handover.h. */
+void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now);
+void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now); /* fire when it will be used up */
+/* Nobody but the running thread needs to be looked at. */
+static inline bool sched_unchanged(const struct cpu *c, const struct thread *t)
+{
+    return c->current == t && t->state == THREAD_RUNNING && !(c->ready_mask >> t->priority >> c->slicing);
+}
 static inline struct thread *current(void) { return arch_cpu()->current; }
 
 uint64_t time_ns(uint64_t tsc); /* TSC ticks since boot to ns */

@@ -717,18 +717,22 @@ static handler *const handlers[SYSCALL_COUNT] = {
 #undef SYSCALL
 };
 
+struct context *syscall_dispatch(struct thread *t)
+{
+    uint64_t number = t->context.status;
+    status_t s = number < SYSCALL_COUNT ? handlers[number](t, &t->context) : E_SYSCALL;
+    struct cpu *cpu = arch_cpu();
+    if (cpu->current == t) t->context.status = s; /* else it ended itself */
+    return sched_unchanged(cpu, t) ? &t->context : sched_switch();
+}
+
+/* Jumps only: what the common calls do not need is not saved. */
 struct context *kernel_syscall(void)
 {
     struct thread *t = current();
-    struct context *c = &t->context;
-    uint64_t number = c->status;
-    struct context *next = number == SYS_call         ? endpoint_call_fast(t)
-                           : number == SYS_reply_recv ? endpoint_reply_recv_fast(t)
-                                                      : NULL;
-    if (next) return next;
-    status_t s = number < SYSCALL_COUNT ? handlers[number](t, c) : E_SYSCALL;
-    if (current() == t) c->status = s; /* else it ended itself */
-    return sched_switch();
+    if (t->context.status == SYS_call) return endpoint_call_fast(t);
+    if (t->context.status == SYS_reply_recv) return endpoint_reply_recv_fast(t);
+    return syscall_dispatch(t);
 }
 
 struct context *kernel_irq(uint8_t vector)

@@ -38,7 +38,7 @@ endif
 freestanding := $(common) -ffreestanding -O2 -mgeneral-regs-only -fno-asynchronous-unwind-tables \
                 -fcf-protection=none
 KERNEL_CFLAGS := $(freestanding) -mcmodel=kernel -mno-red-zone -fno-pic -fno-omit-frame-pointer \
-                 -fstack-protector-strong -Ikernel -Ikernel/arch/x86_64
+                 -momit-leaf-frame-pointer -fstack-protector-strong -Ikernel -Ikernel/arch/x86_64
 USER_CFLAGS := $(freestanding) -fno-pic -fno-stack-protector -ffunction-sections -fdata-sections
 EFI_CFLAGS := $(freestanding) -fpic -fno-stack-protector -fshort-wchar -mno-red-zone \
               -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Iefi -isystem $(BEARSSL)/inc \

@@ -40,8 +40,8 @@ uint64_t idle_ticks(void);
 void spinner_start(void);
 
 /* --- Suites ---------------------------------------------------------------------------------------------- */
-void suite_kernel(void);                        /* system calls, IPC, interrupts, processes, pages */
-void suite_reads(bool instructions);            /* 4 KiB reads through the block driver */
-void suite_recovery(uint32_t kills);            /* kills the block driver under load */
+void suite_kernel(void);             /* system calls, IPC, interrupts, processes, pages */
+void suite_reads(bool instructions); /* 4 KiB reads through the block driver */
+void suite_recovery(uint32_t kills); /* kills the block driver under load */
 
 #endif

@@ -3,13 +3,13 @@
 #include "bench.h"
 #include "abi/protocol.h"
 
-#define ROUNDS        1000u
-#define WARM_UP       20u
-#define PROCESS_ROUNDS 100u
-#define PAGE_ROUNDS   200u
-#define RUN_PAGES     64u
-#define IRQ_ROUNDS    200u
-#define PRIORITY      8u  /* the bench's own, system/bench.toml */
+#define ROUNDS          1000u
+#define WARM_UP         20u
+#define PROCESS_ROUNDS  100u
+#define PAGE_ROUNDS     200u
+#define RUN_PAGES       64u
+#define IRQ_ROUNDS      200u
+#define PRIORITY        8u  /* the bench's own, system/bench.toml */
 #define SERVER_PRIORITY 20u /* as drivers have */
 
 static struct samples samples;
@@ -80,7 +80,10 @@ static void measure_echo(void)
     samples_report(&samples, "ipc_echo", 1);
 }
 
-static handle_t notification(void) { return check_value(sys_notification_create(startup()->tag), "a notification"); }
+static handle_t notification(void)
+{
+    return check_value(sys_notification_create(startup()->tag), "a notification");
+}
 
 static void measure_ping_pong(void)
 {
@@ -102,13 +105,21 @@ static void measure_ping_pong(void)
 /* --- Interrupts ------------------------------------------------------------------------------------------- */
 
 /* Registers of the 16550: TI PC16550D data sheet, table 2. */
-enum uart_register { UART_DATA = 0, UART_DIVISOR_LOW = 0, UART_INTERRUPTS = 1, UART_DIVISOR_HIGH = 1, UART_FIFO = 2,
-                     UART_LINE = 3, UART_MODEM = 4 };
+enum uart_register {
+    UART_DATA = 0,
+    UART_DIVISOR_LOW = 0,
+    UART_INTERRUPTS = 1,
+    UART_DIVISOR_HIGH = 1,
+    UART_FIFO = 2,
+    UART_LINE = 3,
+    UART_MODEM = 4
+};
 #define INTERRUPT_RECEIVED 0x01u
-#define FIFO_ON_14_CLEAR   0xc7u /* interrupts at 14 characters, or when fewer have waited for four times one's length */
-#define LINE_8N1           0x03u
-#define LINE_DIVISOR       0x80u
-#define MODEM_LOOPBACK     0x10u
+#define FIFO_ON_14_CLEAR \
+    0xc7u /* interrupts at 14 characters, or when fewer have waited for four times one's length */
+#define LINE_8N1       0x03u
+#define LINE_DIVISOR   0x80u
+#define MODEM_LOOPBACK 0x10u
 
 static handle_t uart;
 
@@ -218,7 +229,7 @@ static void measure_process_life(void)
 
     check(sys_event_bind(n, 1), "event_bind");
     for (uint32_t i = 0; i < PROCESS_ROUNDS; i++) {
-        struct process_event event;
+        struct process_event event = {0};
         uint64_t begin = ticks();
         struct sys_result p = peer_create(peer_leave, SERVER_PRIORITY);
         status_t status = p.status;

@@ -21,9 +21,9 @@ static handle_t image;
 static struct elf_file {
     Elf64_Ehdr header;
     Elf64_Phdr segment;
-} *file;
+} * file;
 
-static uint64_t code_bytes(void) { return (uint64_t)(peer_end - peer_begin); }
+static uint64_t code_bytes(void) { return (uintptr_t)peer_end - (uintptr_t)peer_begin; }
 
 void peer_image_make(void)
 {
@@ -54,7 +54,7 @@ struct sys_result peer_create(const uint8_t *routine, uint32_t priority)
 {
     static uint32_t generation;
 
-    file->header.e_entry = USER_IMAGE_BASE + (uint64_t)(routine - peer_begin);
+    file->header.e_entry = USER_IMAGE_BASE + ((uintptr_t)routine - (uintptr_t)peer_begin);
     return sys_process_create(image, 0, PAGE_SIZE + code_bytes(), PEER_QUOTA_PAGES,
                               TAG_MAKE(PEER_SERVICE, ++generation), SCHED_MAKE(priority, 0, 0));
 }
@@ -73,7 +73,8 @@ void peer_open(struct peer *p, const uint8_t *routine, uint32_t priority)
 
 void peer_give(struct peer *p, handle_t h, uint32_t rights)
 {
-    p->page->handle[p->handles++] = check_value(sys_process_grant(p->process, h, rights, 0), "a grant to a peer");
+    p->page->handle[p->handles++] =
+        check_value(sys_process_grant(p->process, h, rights, 0), "a grant to a peer");
 }
 
 void peer_start(struct peer *p) { check(sys_process_start(p->process, PEER_PAGE), "start of a peer"); }

@@ -5,11 +5,11 @@
 #ifndef COPPICE_BENCH_PEER_H
 #define COPPICE_BENCH_PEER_H
 
-#define PEER_PAGE   0x600000 /* where a peer finds its struct peer_page */
+#define PEER_PAGE    0x600000 /* where a peer finds its struct peer_page */
 #define PEER_HANDLE0 0
 #define PEER_HANDLE1 8
-#define PEER_COUNT  16
-#define PEER_TSC    24
+#define PEER_COUNT   16
+#define PEER_TSC     24
 
 /* System calls by number, for the assembler; asserted against abi/syscalls.def in peer.c. */
 #define NR_null       0
@@ -25,7 +25,7 @@
 #ifndef __ASSEMBLER__
 #include "lib/runtime.h"
 
-struct peer_page { /* shared with the peer */
+struct peer_page {           /* shared with the peer */
     handle_t handle[2];      /* the peer's own handles */
     volatile uint64_t count; /* peer_spin: rounds */
     volatile uint32_t tsc;   /* peer_stamp: the low half of the TSC, all the time */

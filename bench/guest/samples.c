@@ -57,9 +57,10 @@ void samples_report(struct samples *s, const char *name, uint64_t each)
 {
     check(s->n > 0 ? OK : E_NOT_FOUND, name);
     sort(s->v, s->n);
-    log_line("{\"bench\":{\"name\":\"%s\",\"n\":%u,\"each\":%lu,\"min\":%lu,\"p50\":%lu,\"p90\":%lu,\"p99\":%lu,"
-             "\"max\":%lu}}",
-             name, s->n, each, s->v[0], percentile(s, 50), percentile(s, 90), percentile(s, 99), s->v[s->n - 1]);
+    log_line(
+        "{\"bench\":{\"name\":\"%s\",\"n\":%u,\"each\":%lu,\"min\":%lu,\"p50\":%lu,\"p90\":%lu,\"p99\":%lu,"
+        "\"max\":%lu}}",
+        name, s->n, each, s->v[0], percentile(s, 50), percentile(s, 90), percentile(s, 99), s->v[s->n - 1]);
     s->n = 0;
 }
 

@@ -8,13 +8,13 @@
 #include "abi/trace.h"
 #include "lib/session.h"
 
-#define DEPTH_MAX      32u
-#define READ_BYTES     4096u
-#define READ_SECTORS   (READ_BYTES / SECTOR_SIZE)
-#define BATCHES        12u
+#define DEPTH_MAX         32u
+#define READ_BYTES        4096u
+#define READ_SECTORS      (READ_BYTES / SECTOR_SIZE)
+#define BATCHES           12u
 #define KILL_EVERY_MIN_NS 12000000ul /* with intensity 100 a second the service is never given up */
 #define KILL_EVERY_SPREAD 8000000ul
-#define STACK_BYTES    8192u
+#define STACK_BYTES       8192u
 
 static struct block_session disk;
 static uint64_t places, random_state = 0x9e3779b97f4a7c15;
@@ -43,8 +43,10 @@ static uint32_t reads_round(uint32_t depth, struct block_done *done)
 {
     for (; outstanding < depth; outstanding++) {
         uint64_t sector = random_next() % places * READ_SECTORS;
-        uint64_t buffer = (uint64_t)__builtin_ctzl(~disk.busy) * READ_BYTES; /* of the slot that it will get */
-        check(block_submit(&disk, BLOCK_READ, sector, READ_BYTES, buffer) >= 0 ? OK : E_NO_SLOTS, "a free slot");
+        uint64_t buffer =
+            (uint64_t)__builtin_ctzl(~disk.busy) * READ_BYTES; /* of the slot that it will get */
+        check(block_submit(&disk, BLOCK_READ, sector, READ_BYTES, buffer) >= 0 ? OK : E_NO_SLOTS,
+              "a free slot");
     }
     block_kick(&disk);
     uint32_t n = block_take(&disk, done, DEPTH_MAX);
@@ -101,8 +103,8 @@ void suite_reads(bool instructions)
 static uint8_t killer_stack[STACK_BYTES] __attribute__((aligned(16)));
 static handle_t trace_cap, recovered; /* the notification that a kill was survived */
 static uint32_t kills_left;
-static volatile uint32_t generation;  /* the newest incarnation that completed something for us */
-static volatile bool killing;         /* a kill was ordered and no completion after it was seen */
+static volatile uint32_t generation; /* the newest incarnation that completed something for us */
+static volatile bool killing;        /* a kill was ordered and no completion after it was seen */
 
 static void mark(bool end)
 {

@@ -39,7 +39,8 @@ struct model_process {
     struct process *kernel;
     int parent, object; /* object NONE: the first process, which nobody can name */
     int handles;
-    int16_t slot[MODEL_SLOTS]; /* capability by handle index */
+    int16_t slot[MODEL_SLOTS];        /* capability by handle index */
+    uint64_t generation[MODEL_SLOTS]; /* of the last handle given there */
     struct model_mapping mapping[MODEL_MAPPINGS];
 };
 
@@ -51,8 +52,9 @@ static struct model {
 } model;
 
 static uint64_t seed_now, call_now; /* of the run, for messages */
-#define must(condition, format, ...)                                                               \
-    cr_assert(condition, "seed %lu, call %lu: " format, seed_now, call_now, ##__VA_ARGS__)
+#define must(condition, format, ...)                                                                        \
+    cr_assert(condition, "call %lu (replay: MODEL_SEED=%lu build/tests/model/syscalls): " format, call_now, \
+              seed_now, ##__VA_ARGS__)
 
 /* --- Looking ----------------------------------------------------------------------------------------- */
 
@@ -90,6 +92,9 @@ static int model_cap_add(int process, handle_t h, int object, uint32_t rights, u
     if (c == model.caps) model.caps++;
     must(HANDLE_INDEX(h) < MODEL_SLOTS, "handle %lx: slot too high", h);
     must(model.process[process].slot[HANDLE_INDEX(h)] == NONE, "handle %lx: its slot is in use", h);
+    must(HANDLE_GENERATION(h) > model.process[process].generation[HANDLE_INDEX(h)],
+         "handle %lx was given before", h);
+    model.process[process].generation[HANDLE_INDEX(h)] = HANDLE_GENERATION(h);
     model.cap[c] = (struct model_cap){true, process, object, parent, h, rights, badge};
     model.process[process].slot[HANDLE_INDEX(h)] = (int16_t)c;
     model.process[process].handles++;
@@ -184,9 +189,11 @@ static void model_process_end(int p)
     if (k->state == DEAD) return;
     k->state = DEAD;
     for (int i = 0; i < MODEL_PROCESSES; i++)
-        if (model.process[i].state != ABSENT && model.process[i].parent == p) model_object_destroy(model.process[i].object);
+        if (model.process[i].state != ABSENT && model.process[i].parent == p)
+            model_object_destroy(model.process[i].object);
     for (int o = 0; o < model.objects; o++)
-        if (model.object[o].type != OBJECT_NONE && model.object[o].type != OBJECT_PROCESS && model.object[o].owner == p)
+        if (model.object[o].type != OBJECT_NONE && model.object[o].type != OBJECT_PROCESS &&
+            model.object[o].owner == p)
             model_object_destroy(o);
     for (int i = 0; i < model.caps; i++)
         if (model.cap[i].live && model.cap[i].process == p) model_cap_delete(i);
@@ -225,12 +232,15 @@ static void compare_caps(void)
         if (!k->live) continue;
         const struct capability *c = cap_lookup(model.process[k->process].kernel, k->handle);
         must(c, "handle %lx of process %d is lost", k->handle, k->process);
-        must(c->object->type == model.object[k->object].type && c->rights == k->rights && c->badge == k->badge,
-             "handle %lx of process %d: type %u rights %x badge %lx; the model has %u %x %lx", k->handle, k->process,
-             c->object->type, c->rights, c->badge, model.object[k->object].type, k->rights, k->badge);
+        must(c->object->type == model.object[k->object].type && c->rights == k->rights &&
+                 c->badge == k->badge,
+             "handle %lx of process %d: type %u rights %x badge %lx; the model has %u %x %lx", k->handle,
+             k->process, c->object->type, c->rights, c->badge, model.object[k->object].type, k->rights,
+             k->badge);
         must(!c->parent == (k->parent == NONE), "handle %lx: parent", k->handle);
         if (c->parent) {
-            must(cap_handle(c->parent) == model.cap[k->parent].handle, "handle %lx: another parent", k->handle);
+            must(cap_handle(c->parent) == model.cap[k->parent].handle, "handle %lx: another parent",
+                 k->handle);
             must(!(c->rights & ~c->parent->rights), "handle %lx has more rights than its parent", k->handle);
             must(c->object == c->parent->object, "handle %lx: another object than its parent's", k->handle);
         } else {
@@ -247,10 +257,13 @@ static void compare_processes(void)
         if (k->state == ABSENT) continue;
         const struct process *p = k->kernel;
         live += k->state != DEAD;
-        must((int)p->handle_count == k->handles, "process %d: %u handles, the model has %d", i, p->handle_count, k->handles);
-        must((int)p->state == (int)k->state - 1, "process %d: state %d, the model has %d", i, p->state, k->state - 1);
+        must((int)p->handle_count == k->handles, "process %d: %u handles, the model has %d", i,
+             p->handle_count, k->handles);
+        must((int)p->state == (int)k->state - 1, "process %d: state %d, the model has %d", i, p->state,
+             k->state - 1);
         must(p->used <= p->quota, "process %d uses %lu of %lu pages", i, p->used, p->quota);
-        if (k->state == DEAD) must(inv_process_dead_owns_nothing(p), "process %d is dead and owns something", i);
+        if (k->state == DEAD)
+            must(inv_process_dead_owns_nothing(p), "process %d is dead and owns something", i);
     }
     must(process_count() == live, "%lu processes live, the model has %lu", process_count(), live);
 }
@@ -265,13 +278,17 @@ static void compare_mappings(int p)
         const struct mapping *k = mapping_find(model.process[p].kernel, (vaddr_t){m->start});
         must(k && k->start.v == m->start && k->pages == m->pages, "process %d: mapping at %lx", p, m->start);
         for (uint64_t page = 0; page < m->pages; page++) {
-            paddr_t at = host_translate(model.process[p].kernel, (vaddr_t){m->start + page * PAGE_SIZE}, NULL, NULL);
-            must(at.v == memory_frame(k->memory, k->offset + page).v, "process %d: page table at %lx", p, m->start);
+            paddr_t at =
+                host_translate(model.process[p].kernel, (vaddr_t){m->start + page * PAGE_SIZE}, NULL, NULL);
+            must(at.v == memory_frame(k->memory, k->offset + page).v, "process %d: page table at %lx", p,
+                 m->start);
         }
     }
-    if (model.process[p].state != DEAD) /* text, data and stack come with the process; root has its startup page */
-        must(model.process[p].kernel->mapping_count == n + 3 + (p == 0), "process %d: %u mappings, the model has %u", p,
-             model.process[p].kernel->mapping_count, n + 3 + (p == 0));
+    if (model.process[p].state !=
+        DEAD) /* text, data and stack come with the process; root has its startup page */
+        must(model.process[p].kernel->mapping_count == n + 3 + (p == 0),
+             "process %d: %u mappings, the model has %u", p, model.process[p].kernel->mapping_count,
+             n + 3 + (p == 0));
 }
 
 #endif

@@ -6,8 +6,11 @@
  * way. MODEL_SEED replays one run, MODEL_RUNS and MODEL_CALLS make it longer. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <sanitizer/common_interface_defs.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "tests/model/model.h"
 
 #define RUNS_DEFAULT  60
@@ -35,21 +38,24 @@ static int me; /* the process of the running thread */
 /* A handle of the caller: preferably of the type, sometimes any, stale or made up. */
 static handle_t random_handle(enum object_type type)
 {
-    int best[64], n = 0;
+    int best[64], n = 0, any[64], m = 0;
     unsigned how = (unsigned)below(100);
     if (how < 3) return random_next();
     if (how < 6) return HANDLE_MAKE(below(64), below(8));
     for (int i = 0; i < model.caps && n < 64; i++) {
         const struct model_cap *k = &model.cap[i];
-        if (k->live && k->process == me && (how < 12 || model.object[k->object].type == type)) best[n++] = i;
+        if (!k->live || k->process != me) continue;
+        if (model.object[k->object].type == type) best[n++] = i;
+        if (m < 64) any[m++] = i;
     }
-    return n ? model.cap[best[below((uint64_t)n)]].handle : below(200);
+    if (n && how > 12) return model.cap[best[below((uint64_t)n)]].handle;
+    return m ? model.cap[any[below((uint64_t)m)]].handle : below(200);
 }
 
 /* --- Calls in flight: the promises of IPC ------------------------------------------------------------------- */
 
 #define CALLS_MAX (MODEL_PROCESSES * 8)
-static struct flight { /* one blocked caller */
+static struct flight {     /* one blocked caller */
     struct thread *caller; /* NULL: free */
     uint64_t id, w[MESSAGE_WORDS], badge, info;
     struct endpoint *endpoint;
@@ -74,11 +80,13 @@ static void message_check(const struct thread *server)
     must(caller, "a message without a caller");
     struct flight *f = flight_of(caller);
     must(f && f->id == c->w[0], "message %lu is not in flight", c->w[0]);
-    must(caller->state == THREAD_REPLY && caller->server == server, "message %lu: the caller is in state %d", f->id, caller->state);
+    must(caller->state == THREAD_REPLY && caller->server == server, "message %lu: the caller is in state %d",
+         f->id, caller->state);
     must(c->handle == f->badge, "message %lu: badge %lx, sent with %lx", f->id, c->handle, f->badge);
-    must(INFO_LABEL(c->info) == INFO_LABEL(f->info) && INFO_CAPS(c->info) == INFO_CAPS(f->info), "message %lu: info", f->id);
-    must(!(c->info & INFO_REPLAYED) == !f->deliveries, "message %lu: delivered %lu times, replayed %lx", f->id, f->deliveries,
-         c->info & INFO_REPLAYED);
+    must(INFO_LABEL(c->info) == INFO_LABEL(f->info) && INFO_CAPS(c->info) == INFO_CAPS(f->info),
+         "message %lu: info", f->id);
+    must(!(c->info & INFO_REPLAYED) == !f->deliveries, "message %lu: delivered %lu times, replayed %lx",
+         f->id, f->deliveries, c->info & INFO_REPLAYED);
     must(!f->deliveries || (f->info & INFO_REPLAYABLE), "message %lu: delivered again", f->id);
     for (unsigned i = 0; i < MESSAGE_WORDS - INFO_CAPS(c->info); i++)
         must(c->w[i] == f->w[i], "message %lu: word %u", f->id, i);
@@ -90,7 +98,8 @@ static void message_check(const struct thread *server)
 static void message_caps(int from, int to, const uint64_t sent[], const uint64_t got[], uint64_t info)
 {
     for (uint32_t i = MESSAGE_WORDS - INFO_CAPS(info); i < MESSAGE_WORDS; i++) {
-        if (got[i] && !cap_lookup(model.process[to].kernel, got[i])) continue; /* its object died in this same step */
+        if (got[i] && !cap_lookup(model.process[to].kernel, got[i]))
+            continue; /* its object died in this same step */
         int c = model_cap_find(from, sent[i]);
         bool may = c != NONE && (model.cap[c].rights & RIGHT_GRANT);
         must(may || !got[i], "word %u: a capability that may not be granted arrived", i);
@@ -106,7 +115,11 @@ struct call {
 };
 
 /* A call's first handle: type, rights, and whether 0 means the caller itself. */
-static const struct rule { enum object_type type; uint32_t rights; bool zero; } rules[SYSCALL_COUNT] = {
+static const struct rule {
+    enum object_type type;
+    uint32_t rights;
+    bool zero;
+} rules[SYSCALL_COUNT] = {
     [SYS_call] = {OBJECT_ENDPOINT, RIGHT_WRITE, false},
     [SYS_reply_to] = {OBJECT_REPLY, RIGHT_WRITE, false},
     [SYS_signal] = {OBJECT_NOTIFICATION, RIGHT_WRITE, false},
@@ -145,16 +158,53 @@ static const struct rule { enum object_type type; uint32_t rights; bool zero; } 
 
 /* How often each call is made, of some thousand. */
 static const uint16_t weights[SYSCALL_COUNT] = {
-    [SYS_null] = 5, [SYS_call] = 90, [SYS_recv] = 60, [SYS_reply_recv] = 60, [SYS_reply] = 40, [SYS_reply_save] = 12,
-    [SYS_reply_to] = 15, [SYS_signal] = 40, [SYS_wait] = 12, [SYS_poll] = 20, [SYS_bind] = 10, [SYS_yield] = 60, [SYS_exit] = 3,
-    [SYS_thread_create] = 8, [SYS_cap_derive] = 60, [SYS_cap_revoke] = 10, [SYS_cap_delete] = 60, [SYS_cap_info] = 20,
-    [SYS_endpoint_create] = 15, [SYS_endpoint_info] = 10, [SYS_notification_create] = 15, [SYS_memory_create] = 30,
-    [SYS_memory_map] = 40, [SYS_memory_unmap] = 25, [SYS_process_create] = 40, [SYS_process_grant] = 60,
-    [SYS_process_start] = 40, [SYS_process_kill] = 4, [SYS_process_destroy] = 10, [SYS_process_info] = 5,
-    [SYS_process_event] = 10, [SYS_event_bind] = 8, [SYS_irq_create] = 8, [SYS_irq_bind] = 12, [SYS_irq_ack] = 10,
-    [SYS_ports_create] = 4, [SYS_port_in] = 4, [SYS_timer_create] = 10, [SYS_timer_arm] = 15, [SYS_clock] = 3,
-    [SYS_dma_create] = 8, [SYS_dma_attach] = 15, [SYS_dma_map] = 20, [SYS_dma_unmap] = 8, [SYS_dma_reset_done] = 12,
-    [SYS_dma_bus_master] = 8, [SYS_inject] = 6,
+    [SYS_null] = 5,
+    [SYS_call] = 90,
+    [SYS_recv] = 60,
+    [SYS_reply_recv] = 60,
+    [SYS_reply] = 40,
+    [SYS_reply_save] = 12,
+    [SYS_reply_to] = 15,
+    [SYS_signal] = 40,
+    [SYS_wait] = 12,
+    [SYS_poll] = 20,
+    [SYS_bind] = 10,
+    [SYS_yield] = 60,
+    [SYS_exit] = 3,
+    [SYS_thread_create] = 8,
+    [SYS_cap_derive] = 60,
+    [SYS_cap_revoke] = 10,
+    [SYS_cap_delete] = 60,
+    [SYS_cap_info] = 20,
+    [SYS_endpoint_create] = 15,
+    [SYS_endpoint_info] = 10,
+    [SYS_notification_create] = 15,
+    [SYS_memory_create] = 30,
+    [SYS_memory_map] = 40,
+    [SYS_memory_unmap] = 25,
+    [SYS_process_create] = 40,
+    [SYS_process_grant] = 60,
+    [SYS_process_start] = 40,
+    [SYS_process_kill] = 4,
+    [SYS_process_destroy] = 10,
+    [SYS_process_info] = 5,
+    [SYS_process_event] = 10,
+    [SYS_event_bind] = 8,
+    [SYS_irq_create] = 8,
+    [SYS_irq_bind] = 12,
+    [SYS_irq_ack] = 10,
+    [SYS_ports_create] = 4,
+    [SYS_port_in] = 4,
+    [SYS_timer_create] = 10,
+    [SYS_timer_arm] = 15,
+    [SYS_clock] = 3,
+    [SYS_dma_create] = 8,
+    [SYS_dma_attach] = 15,
+    [SYS_dma_map] = 20,
+    [SYS_dma_unmap] = 8,
+    [SYS_dma_reset_done] = 12,
+    [SYS_dma_bus_master] = 8,
+    [SYS_inject] = 6,
 };
 
 static unsigned random_number(void)
@@ -168,7 +218,10 @@ static unsigned random_number(void)
     return n;
 }
 
-static uint64_t random_rights(void) { return chance(50) ? RIGHTS_ALL & random_next() : chance(70) ? GRANTABLE : RW; }
+static uint64_t random_rights(void)
+{
+    return chance(50) ? RIGHTS_ALL & random_next() : chance(70) ? GRANTABLE : RW;
+}
 static uint64_t random_page(void) { return MAP_BASE + below(24) * (chance(95) ? PAGE_SIZE : 0x200000); }
 
 static void arguments_ipc(struct call *c)
@@ -258,7 +311,8 @@ static void arguments_hardware(struct call *c)
 
 static struct call random_call(void)
 {
-    struct call c = {.number = random_number()};
+    static const unsigned answers[] = {SYS_reply, SYS_reply, SYS_reply_recv, SYS_reply_recv, SYS_reply_save};
+    struct call c = {.number = current()->client && chance(50) ? answers[below(5)] : random_number()};
     const struct rule *r = &rules[c.number];
     if (r->type) c.a[0] = r->zero && chance(40) ? 0 : random_handle(r->type);
     switch (c.number) {
@@ -269,9 +323,7 @@ static struct call random_call(void)
     case SYS_signal:
     case SYS_event_bind:
     case SYS_timer_create: c.a[1] = below(16); break;
-    default:
-        arguments_objects(&c);
-        arguments_hardware(&c);
+    default: arguments_objects(&c); arguments_hardware(&c);
     }
     return c;
 }
@@ -285,16 +337,17 @@ static void refusal_check(const struct call *c, status_t got)
     if (!r->type || (r->zero && !c->a[0])) return;
     status_t want = model_decode(me, c->a[0], r->type, r->rights);
     if (want == OK) return;
-    must(got == want || got == E_ARGUMENT, "%u: status %d for a handle that must be refused with %d", c->number, got, want);
+    must(got == want || got == E_ARGUMENT, "%u: status %d for a handle that must be refused with %d",
+         c->number, got, want);
 }
-
-
 
 /* A refusal for want of resources must have a reason: little left of a quota, or a full table. */
 static void resource_check(const struct call *c, status_t got)
 {
     if (got != E_QUOTA && got != E_NO_SLOTS) return;
-    uint64_t need = c->number == SYS_process_create ? c->a[3] + 24 : c->number == SYS_memory_create ? c->a[1] + 8 : 8;
+    uint64_t need = c->number == SYS_process_create  ? c->a[3] + 24
+                    : c->number == SYS_memory_create ? c->a[1] + 8
+                                                     : 8;
     for (int i = 0; i < MODEL_PROCESSES; i++) {
         const struct model_process *p = &model.process[i];
         if (p->state == ABSENT || p->state == DEAD) continue;
@@ -318,12 +371,15 @@ static void success_memory(const struct call *c, const struct context *out)
     struct model_mapping *m;
     switch (c->number) {
     case SYS_memory_create:
-        o = model_object_make(OBJECT_MEMORY, p, me, out->w[0], GRANTABLE | RIGHT_EXECUTE | (c->a[2] & MEMORY_DMA ? RIGHT_DMA : 0));
+        o = model_object_make(OBJECT_MEMORY, p, me, out->w[0],
+                              GRANTABLE | RIGHT_EXECUTE | (c->a[2] & MEMORY_DMA ? RIGHT_DMA : 0));
         model.object[o].pages = c->a[1];
         break;
     case SYS_memory_map:
-        must(model_decode(me, c->a[1], OBJECT_MEMORY, 0) == OK || object_of(c->a[1]) == 2, "mapped without a capability");
-        must(!(c->a[5] & ~(uint64_t)model.cap[model_cap_find(me, c->a[1])].rights), "mapped with more rights than held");
+        must(model_decode(me, c->a[1], OBJECT_MEMORY, 0) == OK || object_of(c->a[1]) == 2,
+             "mapped without a capability");
+        must(!(c->a[5] & ~(uint64_t)model.cap[model_cap_find(me, c->a[1])].rights),
+             "mapped with more rights than held");
         must(model.process[p].state != DEAD, "mapped into a dead process");
         m = model_mapping_room(p);
         must(m, "the model's mappings run out");
@@ -344,12 +400,14 @@ static void success_process(const struct call *c, const struct context *out)
     switch (c->number) {
     case SYS_process_create:
         o = model_object_make(OBJECT_PROCESS, me, me, out->w[0], RIGHT_MANAGE | RIGHT_INJECT | RIGHT_GRANT);
-        model.object[o].process = model_process_add((struct process *)object_at(model.process[me].kernel, out->w[0]), me, o);
+        model.object[o].process =
+            model_process_add((struct process *)object_at(model.process[me].kernel, out->w[0]), me, o);
         break;
     case SYS_process_grant:
         p = process_arg(c->a[0]);
         k = model_cap_find(me, c->a[1]);
-        must(k != NONE && !(c->a[2] & ~(uint64_t)model.cap[k].rights) && model.process[p].state != DEAD, "granted what may not be");
+        must(k != NONE && !(c->a[2] & ~(uint64_t)model.cap[k].rights) && model.process[p].state != DEAD,
+             "granted what may not be");
         model_cap_derive(p, out->w[0], k, (uint32_t)c->a[2], c->a[3]);
         break;
     case SYS_process_start:
@@ -382,10 +440,12 @@ static void success_cap(const struct call *c, const struct context *out)
     case SYS_cap_delete:
         if (model.object[model.cap[k].object].root == k && !model_is_forever(model.cap[k].object))
             model_object_destroy(model.cap[k].object);
-        else model_cap_delete(k);
+        else
+            model_cap_delete(k);
         break;
     case SYS_cap_info:
-        must(out->w[0] == model.object[model.cap[k].object].type && out->w[1] == model.cap[k].rights && out->w[2] == model.cap[k].badge,
+        must(out->w[0] == model.object[model.cap[k].object].type && out->w[1] == model.cap[k].rights &&
+                 out->w[2] == model.cap[k].badge,
              "cap_info of %lx", c->a[0]);
         break;
     default: break;
@@ -400,7 +460,9 @@ static void success(const struct call *c, const struct context *out)
     case SYS_reply_save: model_object_make(OBJECT_REPLY, me, me, out->w[0], RIGHT_WRITE); break;
     case SYS_reply_to: model_object_destroy(object_of(c->a[0])); break;
     case SYS_irq_create: model_object_make(OBJECT_IRQ, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT); break;
-    case SYS_ports_create: model_object_make(OBJECT_PORTS, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT); break;
+    case SYS_ports_create:
+        model_object_make(OBJECT_PORTS, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT);
+        break;
     case SYS_timer_create: model_object_make(OBJECT_TIMER, me, me, out->w[0], RIGHT_MANAGE); break;
     case SYS_dma_create: model_object_make(OBJECT_DMA, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT); break;
     case SYS_memory_create:
@@ -451,10 +513,13 @@ static void flight_end(struct flight *f, bool endpoint_lives)
     }
     const struct context *c = &f->caller->context;
     status_t s = (status_t)c->status;
-    must(f->caller->state == THREAD_READY || f->caller->state == THREAD_RUNNING, "call %lu ended in state %d", f->id, f->caller->state);
+    must(f->caller->state == THREAD_READY || f->caller->state == THREAD_RUNNING, "call %lu ended in state %d",
+         f->id, f->caller->state);
     must(s == OK || s == E_PEER_RESTARTED || s == E_PEER_GONE, "call %lu ended with %d", f->id, s);
-    must(s != E_PEER_RESTARTED || !(f->info & INFO_REPLAYABLE), "replayable call %lu was told of the restart", f->id);
-    must(s == E_PEER_GONE || endpoint_lives, "call %lu ended with %d though its endpoint is gone", f->id, s);
+    must(s != E_PEER_RESTARTED || !(f->info & INFO_REPLAYABLE), "replayable call %lu was told of the restart",
+         f->id);
+    /* E_PEER_RESTARTED and a lost endpoint come together when one death takes the server and then the endpoint. */
+    must(s != OK || endpoint_lives, "call %lu was answered though its endpoint is gone", f->id);
     must(s == E_PEER_GONE || f->deliveries, "call %lu was answered and never delivered", f->id);
     replies_seen += s == OK;
     restarts_seen += s == E_PEER_RESTARTED;
@@ -469,7 +534,10 @@ static bool object_lives(const struct process *p, const void *o)
 }
 
 /* Deliveries since the last call: threads that hold a client whose message the model has not seen delivered. */
-static struct { struct thread *server, *caller; uint64_t id; } held[CALLS_MAX];
+static struct {
+    struct thread *server, *caller;
+    uint64_t id;
+} held[CALLS_MAX];
 
 static void deliveries_find(void)
 {
@@ -485,11 +553,14 @@ static void deliveries_find(void)
         uint64_t sent[MESSAGE_WORDS];
         memcpy(sent, f->w, sizeof sent);
         message_check(server);
-        message_caps(model_process_of(caller->process), model_process_of(server->process), sent, server->context.w, f->info);
+        message_caps(model_process_of(caller->process), model_process_of(server->process), sent,
+                     server->context.w, f->info);
     }
     memset(held, 0, sizeof held);
     for (unsigned i = 0; i < all_count; i++)
-        if (all[i]->client) held[i].server = all[i], held[i].caller = all[i]->client, held[i].id = flight_of(all[i]->client)->id;
+        if (all[i]->client)
+            held[i].server = all[i], held[i].caller = all[i]->client,
+            held[i].id = flight_of(all[i]->client)->id;
 }
 
 static void threads_check(void)
@@ -499,8 +570,11 @@ static void threads_check(void)
         struct flight *f = flight_of(t);
         must(!is_blocked(t) == !f, "thread in state %d, call in flight: %d", t->state, !!f);
         if (t->state == THREAD_REPLY) must(!t->server != !t->reply, "a taken call is served or saved");
-        if (t->server) must(t->server->client == t && is_known(t->server), "a caller's server serves another");
-        if (t->reply) must(t->reply->caller == t && object_lives(process_root, t->reply), "a saved call's reply is gone");
+        if (t->server)
+            must(t->server->client == t && is_known(t->server), "a caller's server serves another");
+        if (t->reply)
+            must(t->reply->caller == t && object_lives(process_root, t->reply),
+                 "a saved call's reply is gone");
         if (t->state == THREAD_RUNNING) must(t == current(), "two threads run");
         if (t->bound) must(t->bound->bound == t, "a bound notification is bound to another");
         must(t->state != THREAD_CREATED && t->state != THREAD_ENDED, "a thread in state %d", t->state);
@@ -526,32 +600,49 @@ static void flight_begin(struct thread *t, const struct call *c)
     must(f, "the model's calls run out");
     int k = model_cap_find(me, c->a[0]);
     must(k != NONE, "called without a capability");
-    *f = (struct flight){.caller = t, .id = c->a[2], .info = c->a[1], .badge = model.cap[k].badge,
+    *f = (struct flight){.caller = t,
+                         .id = c->a[2],
+                         .info = c->a[1],
+                         .badge = model.cap[k].badge,
                          .endpoint = (struct endpoint *)object_at(model.process[me].kernel, c->a[0])};
     memcpy(f->w, c->a + 2, sizeof f->w);
 }
 
 /* --- One step ------------------------------------------------------------------------------------------------------------ */
 
-/* Would this call end the first process, stop it for ever, or outgrow the model? */
+#define SHARED_FIRST \
+    4 /* objects that the first process makes at boot and shares: endpoints, then notifications */
+#define SHARED       6
+#define HANDLES_MANY 40
+
+static int processes_count(void)
+{
+    int n = 0;
+    for (int i = 0; i < MODEL_PROCESSES; i++) n += model.process[i].state != ABSENT;
+    return n;
+}
+
+/* Would a receive wait, as far as the caller can name an endpoint? */
+static bool is_waiting(const struct call *c)
+{
+    if (c->number != SYS_recv && c->number != SYS_reply_recv)
+        return c->number == SYS_call || c->number == SYS_wait;
+    if (model_decode(me, c->a[0], OBJECT_ENDPOINT, RIGHT_READ) != OK) return c->a[0] == 0;
+    return list_empty(&((struct endpoint *)object_at(model.process[me].kernel, c->a[0]))->senders);
+}
+
+/* Would this call end the first process, stop it for ever, take its authority, or outgrow the model? */
 static bool is_unwanted(const struct call *c)
 {
-    bool blocking = c->number == SYS_call || c->number == SYS_recv || c->number == SYS_reply_recv || c->number == SYS_wait;
-    int p = c->a[0] ? NONE : me;
-    if (me == 0 && (blocking || c->number == SYS_exit)) return true;
-    if (c->number == SYS_process_kill && me == 0 && p == 0) return true;
-    if (model.process[me].handles > 50 && c->number != SYS_cap_delete && c->number != SYS_cap_revoke) return chance(80);
-    if (c->number == SYS_cap_delete && me == 0 && chance(95)) { /* it would soon have no authority left */
-        int o = object_of(c->a[0]);
-        if (o != NONE && o < 5) return true;
-    }
-    int live = 0;
-    for (int i = 0; i < MODEL_PROCESSES; i++) live += model.process[i].state != ABSENT;
-    if (c->number == SYS_process_create && live == MODEL_PROCESSES) return true;
-    if (c->number == SYS_memory_map) {
-        for (int i = 0; i < MODEL_PROCESSES; i++)
-            if (model.process[i].state != ABSENT && !model_mapping_room(i)) return true;
-    }
+    int o = object_of(c->a[0]);
+    if (me == 0 && (is_waiting(c) || c->number == SYS_exit || (c->number == SYS_process_kill && !c->a[0])))
+        return true;
+    if (me == 0 && o != NONE && (o < SHARED_FIRST + SHARED || model.object[o].type == OBJECT_PROCESS) &&
+        (c->number == SYS_cap_delete || c->number == SYS_cap_revoke))
+        return o < SHARED_FIRST || chance(98); /* without the image nobody has text */
+    if (c->number == SYS_process_create && processes_count() == MODEL_PROCESSES) return true;
+    for (int i = 0; c->number == SYS_memory_map && i < MODEL_PROCESSES; i++)
+        if (model.process[i].state != ABSENT && !model_mapping_room(i)) return true;
     return false;
 }
 
@@ -598,8 +689,10 @@ static void call_make(const struct call *c)
         flight_begin(t, c);
         return;
     }
-    if (caller && !is_blocked(caller)) answer_check(c, caller, caller_process);
-    else if (caller) must(r.status != OK || c->number == SYS_reply_recv, "%u: nothing was answered", c->number);
+    if (caller && !is_blocked(caller))
+        answer_check(c, caller, caller_process);
+    else if (caller)
+        must(r.status != OK || c->number == SYS_reply_recv, "%u: nothing was answered", c->number);
     if (t->state != THREAD_RUNNING && t->state != THREAD_READY) return; /* recv, wait */
     refusal_check(c, r.status);
     resource_check(c, r.status);
@@ -610,13 +703,76 @@ static void call_make(const struct call *c)
 static void event_make(void)
 {
     uint64_t what = below(40);
-    if (what < 24) host_advance(below(3000));
-    else if (what < 38) host_irq_raise(IRQ_GSI, (uint32_t)below(HOST_GSIS));
+    if (what < 24)
+        host_advance(below(3000));
+    else if (what < 38)
+        host_irq_raise(IRQ_GSI, (uint32_t)below(HOST_GSIS));
     else if (me != 0) {
         int p = me;
         kernel_exception(CAUSE_PAGE_FAULT, random_next());
         model_process_end(p);
     }
+}
+
+static void compare(bool all_of_it)
+{
+    flights_update();
+    compare_processes();
+    if (!all_of_it) return;
+    compare_caps();
+    for (int p = 0; p < MODEL_PROCESSES; p++)
+        if (model.process[p].state != ABSENT) compare_mappings(p);
+    account_check(process_root);
+}
+
+/* The first process keeps the system populated: a child with some of what is shared. */
+static void nursery(void)
+{
+    struct call c = {
+        SYS_process_create,
+        {boot_image, IMAGE_FILE, ELF_FILE_BYTES, 24 + below(60), TAG_MAKE(1 + below(7), 1), TEST_SCHED}};
+    uint64_t before = (uint64_t)processes_count();
+    call_make(&c);
+    if ((uint64_t)processes_count() == before) return;
+    handle_t child = root_thread()->context.w[0];
+    compare(false);
+    for (int i = 0; i < SHARED + 2; i++) {
+        int o = i < SHARED    ? SHARED_FIRST + i
+                : i == SHARED ? 1
+                              : 0; /* the image and the root authority too, at times */
+        if (model.object[o].root == NONE || chance(i < SHARED ? 25 : 70)) continue;
+        const struct model_cap *k = &model.cap[model.object[o].root];
+        call_make(&(struct call){
+            SYS_process_grant,
+            {child, k->handle, k->rights & (chance(60) ? RIGHTS_ALL : random_rights()), below(1000)}});
+        compare(false);
+    }
+    call_make(&(struct call){SYS_process_start, {child, 0}});
+}
+
+/* Everybody sleeps but the first process: it serves, signals, makes and ends others. */
+static struct call awakening(void)
+{
+    struct call c = random_call();
+    static const unsigned ways[] = {SYS_recv,         SYS_recv, SYS_signal, SYS_signal, SYS_process_destroy,
+                                    SYS_process_kill, SYS_reply};
+    c.number = ways[below(7)];
+    bool process = c.number == SYS_process_destroy || c.number == SYS_process_kill;
+    c.a[0] = random_handle(process                  ? OBJECT_PROCESS
+                           : c.number == SYS_signal ? OBJECT_NOTIFICATION
+                                                    : OBJECT_ENDPOINT);
+    c.a[1] = process ? CAUSE_KILLED : c.number == SYS_signal ? 1 + below(15) : INFO_MAKE(below(9), 0);
+    return c;
+}
+
+static void call_random(void)
+{
+    struct call c = random_call();
+    if (me == 0 && !arch_cpu()->ready_mask && chance(60)) c = awakening();
+    if (model.process[me].handles > HANDLES_MANY && chance(60))
+        c = (struct call){SYS_cap_delete, {random_handle((enum object_type)(1 + below(OBJECT_TYPES - 1)))}};
+    if (is_unwanted(&c) || (me == 0 && chance(40))) c = (struct call){.number = SYS_yield};
+    call_make(&c);
 }
 
 static void step(unsigned full_every)
@@ -631,18 +787,13 @@ static void step(unsigned full_every)
         if (p->state == PROCESS_DEAD) model_process_end(me);
     } else if (chance(4)) {
         event_make();
+    } else if (me == 0 && processes_count() < MODEL_PROCESSES - 1 &&
+               chance(arch_cpu()->ready_mask ? 10 : 40)) {
+        nursery();
     } else {
-        struct call c = random_call();
-        if (is_unwanted(&c)) c = (struct call){.number = SYS_yield};
-        call_make(&c);
+        call_random();
     }
-    flights_update();
-    compare_processes();
-    if (call_now % full_every) return;
-    compare_caps();
-    for (int p = 0; p < MODEL_PROCESSES; p++)
-        if (model.process[p].state != ABSENT) compare_mappings(p);
-    account_check(process_root);
+    compare(call_now % full_every == 0);
 }
 
 /* The machine as booted: the model's objects 0 to 3 are the supervisor's, object 2 is the trace. */
@@ -656,12 +807,34 @@ static void model_boot(void)
     model_object_make(OBJECT_MEMORY, 0, 0, boot_image, RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT);
     model_object_make(OBJECT_TRACE, NONE, 0, boot_trace, RW | RIGHT_GRANT);
     model_object_make(OBJECT_INJECT, NONE, 0, boot_inject, RIGHT_MANAGE | RIGHT_GRANT);
+    for (int i = 0; i < SHARED; i++) {
+        call_make(&(struct call){.number = i < SHARED / 2 ? SYS_endpoint_create : SYS_notification_create});
+        compare(true);
+    }
 }
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
     return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* A sanitizer's report or a panic ends the run without a failed assertion: name the run all the same. */
+static void replay_print(void)
+{
+    char text[160];
+    int n = snprintf(
+        text, sizeof text,
+        "model: died at call %lu; replay: MODEL_SEED=%lu MODEL_CALLS=%lu build/tests/model/syscalls\n",
+        call_now, seed_now, call_now);
+    if (write(2, text, (size_t)n) < 0) _exit(1);
+}
+
+static void replay_abort(int number)
+{
+    replay_print();
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 ParameterizedTestParameters(model, random_calls)
@@ -678,14 +851,17 @@ ParameterizedTest(uint64_t *seed, model, random_calls)
     seed_now = *seed;
     random_state = *seed * 0x9e3779b97f4a7c15ul + 1;
     uint64_t calls = number_from("MODEL_CALLS", CALLS_DEFAULT);
-    fprintf(stderr, "%s", getenv("MODEL_SEED") ? "replaying one run\n" : "");
+    __sanitizer_set_death_callback(replay_print);
+    signal(SIGABRT, replay_abort);
     model_boot();
     for (call_now = 1; call_now <= calls; call_now++) step(32);
     if (getenv("MODEL_SEED"))
-        fprintf(stderr, "%lu answers, %lu replays, %lu told of a restart\n", replies_seen, replays_seen, restarts_seen);
+        fprintf(stderr, "%lu answers, %lu replays, %lu told of a restart\n", replies_seen, replays_seen,
+                restarts_seen);
     if (calls >= CALLS_DEFAULT)
-        must(replies_seen > 20 && replays_seen + restarts_seen > 0, "a run without substance: %lu answers, %lu replays, %lu restarts",
-             replies_seen, replays_seen, restarts_seen);
+        must(replies_seen > 20 && replays_seen + restarts_seen > 0,
+             "a run without substance: %lu answers, %lu replays, %lu restarts", replies_seen, replays_seen,
+             restarts_seen);
     /* Everything ends; nothing is left but the first process. */
     list_each(struct process, child, &process_root->children, sibling) process_destroy(child);
     account_check(process_root);

@@ -19,14 +19,14 @@
 #include "abi/bundle.h"
 #include "abi/startup.h"
 
-#define HOST_RAM_PAGES  8192ul /* 32 MiB */
-#define IMAGE_FILE      PAGE_SIZE /* offset of the supervisor in the image */
-#define ELF_FILE_BYTES  (2 * PAGE_SIZE + 64)
-#define ELF_TEXT        USER_IMAGE_BASE
-#define ELF_DATA        (USER_IMAGE_BASE + 2 * PAGE_SIZE)
-#define ELF_DATA_BYTES  0x1800ul /* two pages, 64 bytes of them from the file */
-#define TEST_QUOTA      64ul
-#define TEST_SCHED      SCHED_MAKE(30, 0, 0) /* equal to the supervisor: yield reaches everybody */
+#define HOST_RAM_PAGES 8192ul    /* 32 MiB */
+#define IMAGE_FILE     PAGE_SIZE /* offset of the supervisor in the image */
+#define ELF_FILE_BYTES (2 * PAGE_SIZE + 64)
+#define ELF_TEXT       USER_IMAGE_BASE
+#define ELF_DATA       (USER_IMAGE_BASE + 2 * PAGE_SIZE)
+#define ELF_DATA_BYTES 0x1800ul /* two pages, 64 bytes of them from the file */
+#define TEST_QUOTA     64ul
+#define TEST_SCHED     SCHED_MAKE(30, 0, 0) /* equal to the supervisor: yield reaches everybody */
 
 /* --- A file to make processes from ------------------------------------------------------------------ */
 
@@ -51,10 +51,18 @@ static inline void elf_make(uint8_t *file)
     e->header.e_ehsize = sizeof e->header;
     e->header.e_phentsize = sizeof(Elf64_Phdr);
     e->header.e_phnum = 2;
-    e->segment[0] = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = PAGE_SIZE, .p_vaddr = ELF_TEXT,
-                                 .p_filesz = PAGE_SIZE, .p_memsz = PAGE_SIZE};
-    e->segment[1] = (Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_offset = 2 * PAGE_SIZE,
-                                 .p_vaddr = ELF_DATA, .p_filesz = 64, .p_memsz = ELF_DATA_BYTES};
+    e->segment[0] = (Elf64_Phdr){.p_type = PT_LOAD,
+                                 .p_flags = PF_R | PF_X,
+                                 .p_offset = PAGE_SIZE,
+                                 .p_vaddr = ELF_TEXT,
+                                 .p_filesz = PAGE_SIZE,
+                                 .p_memsz = PAGE_SIZE};
+    e->segment[1] = (Elf64_Phdr){.p_type = PT_LOAD,
+                                 .p_flags = PF_R | PF_W,
+                                 .p_offset = 2 * PAGE_SIZE,
+                                 .p_vaddr = ELF_DATA,
+                                 .p_filesz = 64,
+                                 .p_memsz = ELF_DATA_BYTES};
     memset(file + PAGE_SIZE, 0x90, PAGE_SIZE);
     for (unsigned i = 0; i < 64; i++) file[2 * PAGE_SIZE + i] = (uint8_t)(i + 1);
 }
@@ -85,15 +93,22 @@ static inline struct handoff *handoff_make(uint64_t ram_pages)
     host_machine(ram_pages);
     struct handoff *h = (void *)host.ram;
     struct bundle *b = (void *)(host.ram + 2 * PAGE_SIZE);
-    *b = (struct bundle){.magic = BUNDLE_MAGIC, .version = BUNDLE_VERSION, .count = 1, .length = 4 * PAGE_SIZE};
+    *b = (struct bundle){
+        .magic = BUNDLE_MAGIC, .version = BUNDLE_VERSION, .count = 1, .length = 4 * PAGE_SIZE};
     b->entry[0] = (struct bundle_entry){.name = BUNDLE_INIT, .offset = IMAGE_FILE, .length = ELF_FILE_BYTES};
     elf_make((uint8_t *)b + IMAGE_FILE);
-    *h = (struct handoff){.magic = HANDOFF_MAGIC, .version = HANDOFF_VERSION, .size = sizeof *h, .loader_tsc = 1000,
-                          .image_paddr = HOST_RAM_BASE + 2 * PAGE_SIZE, .image_bytes = 4 * PAGE_SIZE,
-                          .kernel_file_paddr = HOST_RAM_BASE, .kernel_file_bytes = 0, .range_count = 2};
+    *h = (struct handoff){.magic = HANDOFF_MAGIC,
+                          .version = HANDOFF_VERSION,
+                          .size = sizeof *h,
+                          .loader_tsc = 1000,
+                          .image_paddr = HOST_RAM_BASE + 2 * PAGE_SIZE,
+                          .image_bytes = 4 * PAGE_SIZE,
+                          .kernel_file_paddr = HOST_RAM_BASE,
+                          .kernel_file_bytes = 0,
+                          .range_count = 2};
     h->range[0] = (struct handoff_range){.base = HOST_RAM_BASE, .pages = BOOT_PAGES, .kind = RANGE_BOOT};
-    h->range[1] = (struct handoff_range){.base = HOST_RAM_BASE + BOOT_PAGES * PAGE_SIZE,
-                                         .pages = ram_pages - BOOT_PAGES, .kind = RANGE_FREE};
+    h->range[1] = (struct handoff_range){
+        .base = HOST_RAM_BASE + BOOT_PAGES * PAGE_SIZE, .pages = ram_pages - BOOT_PAGES, .kind = RANGE_FREE};
     return h;
 }
 
@@ -112,7 +127,7 @@ struct result {
     status_t status;
     handle_t handle;
     uint64_t info, w[MESSAGE_WORDS];
-    struct thread *thread; /* who called */
+    struct thread *thread;   /* who called */
     enum thread_state state; /* what became of it; THREAD_ENDED: it is gone */
 };
 
@@ -129,7 +144,8 @@ static inline struct result result_of(struct thread *t)
 {
     if (!thread_lives(t)) return (struct result){.thread = t, .state = THREAD_ENDED};
     const struct context *c = &t->context;
-    struct result r = {.status = (status_t)c->status, .handle = c->handle, .info = c->info, .thread = t, .state = t->state};
+    struct result r = {
+        .status = (status_t)c->status, .handle = c->handle, .info = c->info, .thread = t, .state = t->state};
     memcpy(r.w, c->w, sizeof r.w);
     return r;
 }
@@ -149,20 +165,20 @@ static inline struct result system_call(uint64_t number, const uint64_t argument
 }
 #define sys(name, ...) system_call(SYS_##name, (const uint64_t[10]){__VA_ARGS__})
 
-#define expect_status(expression, expected)                                                        \
-    do {                                                                                           \
-        struct result expect_result = (expression);                                                \
-        cr_assert(expect_result.state == THREAD_RUNNING || expect_result.state == THREAD_READY,    \
-                  "%s: the caller is in state %d", #expression, expect_result.state);              \
-        cr_assert_eq(expect_result.status, expected, "%s: status %d, not %s", #expression,         \
-                     (int)expect_result.status, #expected);                                        \
+#define expect_status(expression, expected)                                                     \
+    do {                                                                                        \
+        struct result expect_result = (expression);                                             \
+        cr_assert(expect_result.state == THREAD_RUNNING || expect_result.state == THREAD_READY, \
+                  "%s: the caller is in state %d", #expression, expect_result.state);           \
+        cr_assert_eq(expect_result.status, expected, "%s: status %d, not %s", #expression,      \
+                     (int)expect_result.status, #expected);                                     \
     } while (0)
 #define expect_ok(expression) expect_status(expression, OK)
-#define expect_state(expression, expected)                                                         \
-    do {                                                                                           \
-        struct result expect_result = (expression);                                                \
-        cr_assert_eq(expect_result.state, expected, "%s: the caller is in state %d, not %s",       \
-                     #expression, expect_result.state, #expected);                                 \
+#define expect_state(expression, expected)                                                                \
+    do {                                                                                                  \
+        struct result expect_result = (expression);                                                       \
+        cr_assert_eq(expect_result.state, expected, "%s: the caller is in state %d, not %s", #expression, \
+                     expect_result.state, #expected);                                                     \
     } while (0)
 
 static inline handle_t value_of(struct result r)
@@ -179,7 +195,8 @@ static inline void run_as(struct thread *t)
         cr_assert_not_null(current(), "idle: thread %p cannot run", (void *)t);
         expect_ok(sys(yield));
     }
-    cr_assert_eq(current(), t, "the thread does not get to run: state %d", thread_lives(t) ? (int)t->state : -1);
+    cr_assert_eq(current(), t, "the thread does not get to run: state %d",
+                 thread_lives(t) ? (int)t->state : -1);
 }
 
 static inline struct thread *thread_of(struct process *p)
@@ -208,7 +225,8 @@ static inline struct object *object_at(struct process *p, handle_t h)
 static inline struct child child_create(uint64_t quota, tag_t tag, uint64_t sched)
 {
     struct process *parent = current()->process;
-    struct child c = {.handle = make(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, quota, tag, sched)};
+    struct child c = {.handle =
+                          make(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, quota, tag, sched)};
     c.process = (struct process *)object_at(parent, c.handle);
     return c;
 }
@@ -264,7 +282,8 @@ static inline uint64_t process_frames(struct process *p) /* what it and its desc
         const struct memory *m = (const struct memory *)o;
         if (o->type != OBJECT_MEMORY || (m->flags & (MEMORY_DEVICE | MEMORY_KERNEL))) continue;
         n += m->pages;
-        if (!(m->flags & MEMORY_CONTIGUOUS) && m->pages > MEMORY_FRAMES) n += (m->pages + MEMORY_INDEX - 1) / MEMORY_INDEX;
+        if (!(m->flags & MEMORY_CONTIGUOUS) && m->pages > MEMORY_FRAMES)
+            n += (m->pages + MEMORY_INDEX - 1) / MEMORY_INDEX;
     }
     return n;
 }
@@ -281,7 +300,8 @@ static inline void account_check(struct process *p)
     if (p == process_root) n += dma_quarantined_pages();
     cr_assert_eq(p->used, n, "process %u: account says %lu pages, it holds %lu", p->pid, p->used, n);
     cr_assert_leq(p->used, p->quota);
-    if (p->state == PROCESS_DEAD) cr_assert(inv_process_dead_owns_nothing(p), "dead process %u owns something", p->pid);
+    if (p->state == PROCESS_DEAD)
+        cr_assert(inv_process_dead_owns_nothing(p), "dead process %u owns something", p->pid);
 }
 
 #endif

@@ -58,8 +58,10 @@ Test(capability, no_number_but_the_given_one_is_a_handle)
     for (unsigned bit = 0; bit < 64; bit++) {
         handle_t wrong = e ^ 1ul << bit;
         struct result r = sys(cap_info, wrong);
-        if (r.status == OK) cr_assert(cap_lookup(process_root, wrong), "bit %u: %lx", bit, wrong);
-        else cr_assert_eq(r.status, E_HANDLE);
+        if (r.status == OK)
+            cr_assert(cap_lookup(process_root, wrong), "bit %u: %lx", bit, wrong);
+        else
+            cr_assert_eq(r.status, E_HANDLE);
         if (bit >= 16) cr_assert_eq(r.status, E_HANDLE, "bit %u", bit);
     }
 }

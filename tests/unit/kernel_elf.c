@@ -27,13 +27,13 @@ Test(elf, good_file_is_read)
     cr_assert_eq(image.segment[1].memory_bytes, ELF_DATA_BYTES);
 }
 
-#define REFUSED(name, change)                                                                      \
-    Test(elf, name)                                                                                \
-    {                                                                                              \
-        elf_make(file);                                                                            \
-        cr_assert_eq(parse(), OK);                                                                 \
-        change;                                                                                    \
-        cr_assert_eq(parse(), E_IMAGE, "%s", #change);                                             \
+#define REFUSED(name, change)                          \
+    Test(elf, name)                                    \
+    {                                                  \
+        elf_make(file);                                \
+        cr_assert_eq(parse(), OK);                     \
+        change;                                        \
+        cr_assert_eq(parse(), E_IMAGE, "%s", #change); \
     }
 
 REFUSED(magic, elf->header.e_ident[0] = 0)

@@ -32,7 +32,8 @@ Test(hardware, a_level_interrupt_is_masked_until_acknowledged)
 
 Test(hardware, an_edge_during_handling_is_not_lost)
 {
-    handle_t n = make(notification_create, 0), table = make(memory_create_device, boot_root, HOST_DEVICE_BASE, 1);
+    handle_t n = make(notification_create, 0),
+             table = make(memory_create_device, boot_root, HOST_DEVICE_BASE, 1);
     handle_t i = make(irq_create, boot_root, IRQ_MSIX, 0, table, 3);
     expect_ok(sys(irq_bind, i, n, 1));
     cr_assert(host_irq_raise(IRQ_MSIX, 3));
@@ -185,7 +186,8 @@ Test(hardware, ports_that_are_refused)
     expect_status(sys(ports_create, boot_root, 0xe9, 1), E_BUSY);
     expect_status(sys(ports_create, boot_root, 0, 0x10000), E_BUSY);
     handle_t p = make(ports_create, boot_root, 0x3f8, 8);
-    static const uint64_t bad[] = {8 | 1ul << 16, 7 | 2ul << 16, 5 | 4ul << 16, 0, 3ul << 16, 8ul << 16, 1ul << 16 | 1ul << 32, 0xffff | 1ul << 16};
+    static const uint64_t bad[] = {8 | 1ul << 16, 7 | 2ul << 16, 5 | 4ul << 16,         0,
+                                   3ul << 16,     8ul << 16,     1ul << 16 | 1ul << 32, 0xffff | 1ul << 16};
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         expect_status(sys(port_in, p, bad[i]), E_ARGUMENT);
         expect_status(sys(port_out, p, bad[i]), E_ARGUMENT);
@@ -219,8 +221,10 @@ Test(hardware, timers_fire_in_order_whatever_the_order_of_arming)
     for (unsigned i = 0; i < 8; i++) {
         host_advance(100);
         struct result r = sys(poll, n);
-        if (i == 5) cr_assert_eq(r.status, E_WOULD_BLOCK, "disarmed");
-        else cr_assert_eq(r.w[0], 1ul << i);
+        if (i == 5)
+            cr_assert_eq(r.status, E_WOULD_BLOCK, "disarmed");
+        else
+            cr_assert_eq(r.w[0], 1ul << i);
     }
 }
 
@@ -408,7 +412,8 @@ Test(hardware, the_fence_is_traced_in_order)
     const struct trace_entry *e = (const void *)((const uint8_t *)h + PAGE_SIZE);
     uint64_t at = h->head;
     expect_state(sys(exit, 0), THREAD_ENDED);
-    static const enum trace_event order[] = {TRACE_DEATH, TRACE_FENCE_IRQ, TRACE_FENCE_BUS_MASTER, TRACE_FENCE_DOMAIN, TRACE_FENCE_DONE};
+    static const enum trace_event order[] = {TRACE_DEATH, TRACE_FENCE_IRQ, TRACE_FENCE_BUS_MASTER,
+                                             TRACE_FENCE_DOMAIN, TRACE_FENCE_DONE};
     static const uint64_t count[] = {CAUSE_EXIT, 1, 1, 1};
     for (unsigned k = 0; k < 5; k++) {
         cr_assert_eq(e[at + k].event, order[k]);

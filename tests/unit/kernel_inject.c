@@ -127,7 +127,8 @@ Test(inject, code_is_mapped_into_the_target)
     cr_assert(host_translate(target.process, (vaddr_t){USER_DYNAMIC + PAGE_SIZE}, &prot, NULL).v);
     cr_assert_eq(prot, RIGHT_READ | RIGHT_EXECUTE);
     expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC, RW), E_EXISTS);
-    expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW | RIGHT_EXECUTE), E_ARGUMENT);
+    expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW | RIGHT_EXECUTE),
+                  E_ARGUMENT);
     expect_status(inject(target.handle, INJECT_MAP, 0, USER_DYNAMIC + 0x10000, RW), E_HANDLE);
     account_check(process_root);
 }

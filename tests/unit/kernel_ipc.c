@@ -509,7 +509,8 @@ Test(ipc, a_notification_is_bound_to_one_thread)
 
 Test(ipc, a_destroyed_notification_wakes_its_waiters)
 {
-    handle_t n = make(notification_create, 0), a = grant(&server, n, RIGHT_READ, 0), b = grant(&client, n, RIGHT_READ, 0);
+    handle_t n = make(notification_create, 0), a = grant(&server, n, RIGHT_READ, 0),
+             b = grant(&client, n, RIGHT_READ, 0);
     run_as(server.thread);
     sys(wait, a);
     run_as(client.thread);
@@ -538,7 +539,8 @@ Test(ipc, a_receiver_of_signals_alone_hears_of_their_end)
 
 Test(ipc, a_waiter_and_a_bound_thread_die)
 {
-    handle_t n = make(notification_create, 0), a = grant(&server, n, RIGHT_READ, 0), b = grant(&client, n, RIGHT_READ, 0);
+    handle_t n = make(notification_create, 0), a = grant(&server, n, RIGHT_READ, 0),
+             b = grant(&client, n, RIGHT_READ, 0);
     run_as(server.thread);
     sys(wait, a);
     run_as(client.thread);

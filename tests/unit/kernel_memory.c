@@ -19,7 +19,8 @@ Test(memory, the_first_process_has_all_that_is_free)
     account_check(process_root);
     struct child c = child_make(1);
     make(memory_create, 0, 100, 0);
-    cr_assert_eq(process_root->quota - process_root->used + (c.process->quota - c.process->used), frame_available());
+    cr_assert_eq(process_root->quota - process_root->used + (c.process->quota - c.process->used),
+                 frame_available());
 }
 
 Test(memory, a_frame_is_zeroed_whatever_was_in_it)
@@ -158,7 +159,8 @@ Test(memory, a_mapping_is_what_the_cpu_finds)
     uint32_t prot;
     bool device;
     for (unsigned i = 0; i < 2; i++) {
-        cr_assert_eq(host_translate(process_root, (vaddr_t){AT + i * PAGE_SIZE}, &prot, &device).v, memory_frame(o, i + 1).v);
+        cr_assert_eq(host_translate(process_root, (vaddr_t){AT + i * PAGE_SIZE}, &prot, &device).v,
+                     memory_frame(o, i + 1).v);
         cr_assert_eq(prot, RIGHT_READ);
         cr_assert(!device);
     }
@@ -272,7 +274,8 @@ Test(memory, device_memory)
     uint64_t before = process_root->used;
     bool device;
     expect_ok(sys(memory_map, 0, m, AT, 0, 2, RW));
-    cr_assert_eq(host_translate(process_root, (vaddr_t){AT + PAGE_SIZE}, NULL, &device).v, HOST_DEVICE_BASE + PAGE_SIZE);
+    cr_assert_eq(host_translate(process_root, (vaddr_t){AT + PAGE_SIZE}, NULL, &device).v,
+                 HOST_DEVICE_BASE + PAGE_SIZE);
     cr_assert(device);
     expect_status(sys(log, boot_trace, AT, 4), E_ADDRESS);
     expect_ok(sys(cap_delete, m));
@@ -291,7 +294,9 @@ Test(memory, device_memory_that_is_refused)
     expect_status(sys(memory_create_device, boot_root, 0, ~0ul), E_ARGUMENT);
     expect_status(sys(memory_create_device, boot_root, HOST_RAM_BASE, 1), E_BUSY);
     expect_status(sys(memory_create_device, boot_root, HOST_RAM_BASE - PAGE_SIZE, 2), E_BUSY);
-    expect_status(sys(memory_create_device, boot_root, HOST_RAM_BASE + HOST_RAM_PAGES * PAGE_SIZE - PAGE_SIZE, 1), E_BUSY);
+    expect_status(
+        sys(memory_create_device, boot_root, HOST_RAM_BASE + HOST_RAM_PAGES * PAGE_SIZE - PAGE_SIZE, 1),
+        E_BUSY);
     expect_status(sys(memory_create_device, boot_root, 0xfee00000, 1), E_BUSY);
 }
 

@@ -43,8 +43,9 @@ Test(process, the_first_process_is_as_the_image_says)
     cr_assert(host_translate(process_root, (vaddr_t){USER_STARTUP}, &prot, NULL).v);
     cr_assert_eq(prot, RIGHT_READ);
     cr_assert(host_translate(process_root, (vaddr_t){USER_STACK_TOP - 1}, NULL, NULL).v);
-    cr_assert_eq(host_translate(process_root, (vaddr_t){USER_STACK_TOP - STACK_PAGES * PAGE_SIZE - 1}, NULL, NULL).v, 0,
-                 "a guard page below the stack");
+    cr_assert_eq(
+        host_translate(process_root, (vaddr_t){USER_STACK_TOP - STACK_PAGES * PAGE_SIZE - 1}, NULL, NULL).v,
+        0, "a guard page below the stack");
     cr_assert_eq(host.space, process_root);
 }
 
@@ -64,18 +65,28 @@ Test(process, text_of_the_image_is_shared_and_data_is_not)
 Test(process, what_is_refused_leaves_nothing)
 {
     uint64_t used = process_root->used, live = process_count(), free = frame_available();
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, PROCESS_PAGES_MIN - 1, 1, TEST_SCHED), E_ARGUMENT);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE + 8, ELF_FILE_BYTES, 64, 1, TEST_SCHED), E_ARGUMENT);
+    expect_status(
+        sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, PROCESS_PAGES_MIN - 1, 1, TEST_SCHED),
+        E_ARGUMENT);
+    expect_status(sys(process_create, boot_image, IMAGE_FILE + 8, ELF_FILE_BYTES, 64, 1, TEST_SCHED),
+                  E_ARGUMENT);
     expect_status(sys(process_create, boot_image, IMAGE_FILE, 4 * PAGE_SIZE, 64, 1, TEST_SCHED), E_ARGUMENT);
     expect_status(sys(process_create, boot_image, ~0xffful, ELF_FILE_BYTES, 64, 1, TEST_SCHED), E_ARGUMENT);
     expect_status(sys(process_create, boot_image, IMAGE_FILE, ~0ul, 64, 1, TEST_SCHED), E_ARGUMENT);
     expect_status(sys(process_create, boot_image, 0, PAGE_SIZE, 64, 1, TEST_SCHED), E_IMAGE);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES - 1, 64, 1, TEST_SCHED), E_IMAGE);
+    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES - 1, 64, 1, TEST_SCHED),
+                  E_IMAGE);
     expect_status(sys(process_create, boot_image, IMAGE_FILE, 0, 64, 1, TEST_SCHED), E_IMAGE);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(0, 0, 0)), E_ARGUMENT);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(32, 0, 0)), E_ARGUMENT);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(8, 2000, 1000)), E_ARGUMENT);
-    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, process_root->quota, 1, TEST_SCHED), E_QUOTA);
+    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(0, 0, 0)),
+                  E_ARGUMENT);
+    expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(32, 0, 0)),
+                  E_ARGUMENT);
+    expect_status(
+        sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 64, 1, SCHED_MAKE(8, 2000, 1000)),
+        E_ARGUMENT);
+    expect_status(
+        sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, process_root->quota, 1, TEST_SCHED),
+        E_QUOTA);
     expect_status(sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, ~0ul, 1, TEST_SCHED), E_QUOTA);
     handle_t m = make(memory_create, 0, 4, 0);
     expect_status(sys(process_create, m, 0, PAGE_SIZE, 64, 1, TEST_SCHED), E_ARGUMENT);
@@ -293,7 +304,8 @@ static unsigned chain(struct process *family[], unsigned most, uint64_t quota)
     family[0] = c.process;
     for (unsigned n = 1; n < most; n++) {
         struct process *p = family[n - 1];
-        struct result r = sys(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, p->quota - p->used - 2, TAG_MAKE(n + 1, 1), TEST_SCHED);
+        struct result r = sys(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, p->quota - p->used - 2,
+                              TAG_MAKE(n + 1, 1), TEST_SCHED);
         if (r.status != OK) return n;
         family[n] = (struct process *)object_at(p, r.w[0]);
         struct result g = sys(process_grant, r.w[0], image, RIGHT_READ | RIGHT_EXECUTE, 0);
@@ -345,7 +357,8 @@ Test(process, a_deep_family_does_not_need_a_deep_stack)
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     host_stack_low = here;
     process_kill(family[0], CAUSE_KILLED, 0, 0);
-    cr_assert_lt(here - host_stack_low, 6000, "%lu bytes of stack for %u generations", here - host_stack_low, n);
+    cr_assert_lt(here - host_stack_low, 6000, "%lu bytes of stack for %u generations", here - host_stack_low,
+                 n);
     account_check(process_root);
 }
 

@@ -3,16 +3,17 @@
 #include <criterion/criterion.h>
 #include "host_kernel.h"
 
-#define US         (HOST_TSC_HZ / 1000000)
-#define BUDGET_US  1000ul
-#define PERIOD_US  10000ul
-#define SLICE_US   10000ul
+#define US        (HOST_TSC_HZ / 1000000)
+#define BUDGET_US 1000ul
+#define PERIOD_US 10000ul
+#define SLICE_US  10000ul
 
 static handle_t parked; /* the supervisor sleeps on it */
 
 static struct child child_at(uint32_t service, uint32_t priority, uint64_t budget_us, uint64_t period_us)
 {
-    struct child c = child_create(TEST_QUOTA, TAG_MAKE(service, 1), SCHED_MAKE(priority, budget_us, period_us));
+    struct child c =
+        child_create(TEST_QUOTA, TAG_MAKE(service, 1), SCHED_MAKE(priority, budget_us, period_us));
     child_start(&c);
     return c;
 }
@@ -210,7 +211,8 @@ Test(sched, a_thread_within_its_budget_never_overruns)
 Test(sched, a_sleeper_keeps_its_budget)
 {
     struct child c = child_at(1, 20, BUDGET_US, PERIOD_US), low = child_at(2, 5, 0, 0);
-    handle_t n = make(notification_create, 0), theirs = grant(&c, n, RIGHT_READ, 0), other = grant(&low, n, RIGHT_WRITE, 0);
+    handle_t n = make(notification_create, 0), theirs = grant(&c, n, RIGHT_READ, 0),
+             other = grant(&low, n, RIGHT_WRITE, 0);
     park();
     host_advance(BUDGET_US * US / 2);
     expect_state(sys(wait, theirs), THREAD_WAIT);

@@ -131,7 +131,8 @@ Test(syscall, a_stale_handle_is_refused_everywhere)
     handle_t stale = make(endpoint_create, 0);
     expect_ok(sys(cap_delete, stale));
     for (unsigned n = 0; n < SYSCALL_COUNT; n++) {
-        if (wanted(n) == OBJECT_NONE && n != SYS_cap_derive && n != SYS_cap_revoke && n != SYS_cap_delete && n != SYS_cap_info)
+        if (wanted(n) == OBJECT_NONE && n != SYS_cap_derive && n != SYS_cap_revoke && n != SYS_cap_delete &&
+            n != SYS_cap_info)
             continue;
         uint64_t w[10];
         arguments(n, w);
@@ -148,7 +149,8 @@ Test(syscall, a_capability_without_rights_is_refused_where_rights_are_needed)
     for (unsigned n = 0; n < SYSCALL_COUNT; n++) {
         enum object_type type = wanted(n);
         /* root and inject are authority by themselves; the two infos tell what anybody may know */
-        if (type == OBJECT_NONE || type == OBJECT_ROOT || type == OBJECT_INJECT || n == SYS_endpoint_info || n == SYS_memory_info)
+        if (type == OBJECT_NONE || type == OBJECT_ROOT || type == OBJECT_INJECT || n == SYS_endpoint_info ||
+            n == SYS_memory_info)
             continue;
         uint64_t w[10];
         arguments(n, w);
@@ -162,8 +164,24 @@ Test(syscall, a_capability_without_rights_is_refused_where_rights_are_needed)
 /* Every call with extreme numbers in every register: any status, but the kernel's books stay right. */
 Test(syscall, extreme_numbers_in_every_register)
 {
-    static const uint64_t extreme[] = {0, 1, 7, 0xfff, 0x1000, 0xffff, 0x10000, USER_IMAGE_BASE, USER_END - 1, USER_END, DIRECT_MAP,
-                                       KERNEL_BASE, 1ul << 31, 1ul << 32, 1ul << 52, 1ul << 63, ~0ul - PAGE_SIZE, ~0ul};
+    static const uint64_t extreme[] = {0,
+                                       1,
+                                       7,
+                                       0xfff,
+                                       0x1000,
+                                       0xffff,
+                                       0x10000,
+                                       USER_IMAGE_BASE,
+                                       USER_END - 1,
+                                       USER_END,
+                                       DIRECT_MAP,
+                                       KERNEL_BASE,
+                                       1ul << 31,
+                                       1ul << 32,
+                                       1ul << 52,
+                                       1ul << 63,
+                                       ~0ul - PAGE_SIZE,
+                                       ~0ul};
     handles_make();
     unsigned count = sizeof extreme / sizeof extreme[0];
     struct child actor = child_make(3);
@@ -263,23 +281,20 @@ Test(syscall, power_off, .exit_code = HOST_EXIT_OFF)
     sys(system, boot_root, SYSTEM_POWER_OFF);
 }
 
-Test(syscall, reboot, .exit_code = HOST_EXIT_REBOOT)
-{
-    sys(system, boot_root, SYSTEM_REBOOT);
-}
+Test(syscall, reboot, .exit_code = HOST_EXIT_REBOOT) { sys(system, boot_root, SYSTEM_REBOOT); }
 
 /* --- Boot refuses a wrong handoff or image ------------------------------------------------------------------ */
 
-#define BOOT_REFUSED(name, change)                                                                 \
-    Test(boot, name, .signal = SIGABRT)                                                            \
-    {                                                                                              \
-        setenv("HOST_QUIET", "1", 1);                                                              \
-        struct handoff *h = handoff_make(HOST_RAM_PAGES);                                          \
-        struct bundle *b = (void *)(host.ram + 2 * PAGE_SIZE);                                     \
-        struct test_elf *e = (void *)((uint8_t *)b + IMAGE_FILE);                                  \
-        (void)b, (void)e;                                                                          \
-        change;                                                                                    \
-        kernel_main(h);                                                                            \
+#define BOOT_REFUSED(name, change)                                \
+    Test(boot, name, .signal = SIGABRT)                           \
+    {                                                             \
+        setenv("HOST_QUIET", "1", 1);                             \
+        struct handoff *h = handoff_make(HOST_RAM_PAGES);         \
+        struct bundle *b = (void *)(host.ram + 2 * PAGE_SIZE);    \
+        struct test_elf *e = (void *)((uint8_t *)b + IMAGE_FILE); \
+        (void)b, (void)e;                                         \
+        change;                                                   \
+        kernel_main(h);                                           \
     }
 
 BOOT_REFUSED(magic, h->magic++)

@@ -54,11 +54,6 @@ def test_refusals_name_what_is_allowed(driver, fault, word):
         plan.check(driver, fault)
 
 
-def test_mixes_leave_out_what_nobody_can_notice():
-    assert not any(t.service == "serial" and t.fault in ("loop", "block") for t in plan.make_plan(4, 3000, "all"))
-    assert all((t.service, t.fault) == ("serial", "block") for t in plan.make_plan(4, 5, "serial", "block"))
-
-
 @pytest.mark.parametrize("fault", [*plan.FAULTS, *plan.GROUPS])
 @pytest.mark.parametrize("driver", plan.DRIVER_GROUPS)
 def test_every_fault_has_a_target_in_every_group(driver, fault):

@@ -21,17 +21,16 @@ static struct cpu cpu;
 void host_machine(uint64_t ram_pages)
 {
     host.ram_bytes = ram_pages * PAGE_SIZE;
-    host.ram = mmap(NULL, host.ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    host.ram = mmap(NULL, host.ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                    -1, 0);
     if (host.ram == MAP_FAILED) {
         perror("host: no memory for the guest's RAM");
         abort();
     }
     host.tsc = HOST_TSC_BOOT;
     host.timer_deadline = ~0ul;
-    arch_platform = (struct platform){.tsc_hz = HOST_TSC_HZ,
-                                      .ecam_paddr = 0xb0000000,
-                                      .ecam_bus_last = 255,
-                                      .cpus = 1};
+    arch_platform =
+        (struct platform){.tsc_hz = HOST_TSC_HZ, .ecam_paddr = 0xb0000000, .ecam_bus_last = 255, .cpus = 1};
 }
 
 /* --- Processors ------------------------------------------------------------------------------- */
@@ -77,7 +76,8 @@ paddr_t arch_direct_paddr(const void *p)
     const uint8_t *at = p;
     uintptr_t stack = (uintptr_t)__builtin_frame_address(0);
     if (stack < host_stack_low) host_stack_low = stack;
-    if (at < host.ram || at >= host.ram + host.ram_bytes) kernel_panic("host: %p is no kernel pointer to RAM", p);
+    if (at < host.ram || at >= host.ram + host.ram_bytes)
+        kernel_panic("host: %p is no kernel pointer to RAM", p);
     return (paddr_t){(uint64_t)(at - host.ram) + HOST_RAM_BASE};
 }
 
@@ -158,8 +158,10 @@ status_t arch_space_prepare(struct process *p, vaddr_t va, uint64_t pages)
 void arch_space_map(struct process *p, vaddr_t va, paddr_t pa, uint32_t prot, bool device)
 {
     uint64_t *entry = page_entry(p, va.v);
-    if (!entry || *entry) kernel_panic("host: map of %lx: %s", va.v, entry ? "already mapped" : "not prepared");
-    if ((prot & RIGHT_WRITE) && (prot & RIGHT_EXECUTE)) kernel_panic("host: map of %lx writable and executable", va.v);
+    if (!entry || *entry)
+        kernel_panic("host: map of %lx: %s", va.v, entry ? "already mapped" : "not prepared");
+    if ((prot & RIGHT_WRITE) && (prot & RIGHT_EXECUTE))
+        kernel_panic("host: map of %lx writable and executable", va.v);
     *entry = pa.v | PTE_PRESENT | (uint64_t)(prot & 7) << 1 | (device ? PTE_DEVICE : 0);
 }
 
@@ -224,7 +226,9 @@ struct host_vector *host_irq_find(enum irq_kind kind, uint32_t number)
 {
     for (unsigned i = 0; i < HOST_VECTORS; i++) {
         struct host_vector *v = &host.vector[i];
-        if (v->state != HOST_IRQ_CLOSED && v->kind == kind && number == (kind == IRQ_GSI ? v->number : v->entry)) return v;
+        if (v->state != HOST_IRQ_CLOSED && v->kind == kind &&
+            number == (kind == IRQ_GSI ? v->number : v->entry))
+            return v;
     }
     return NULL;
 }
@@ -239,7 +243,8 @@ static bool source_taken(enum irq_kind kind, uint32_t number, paddr_t table, uin
     return false;
 }
 
-status_t arch_irq_open(struct irq_line *line, enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry)
+status_t arch_irq_open(struct irq_line *line, enum irq_kind kind, uint32_t number, paddr_t table,
+                       uint32_t entry)
 {
     if (kind == IRQ_GSI ? number >= HOST_GSIS : entry >= HOST_MSIX_TABLE) return E_ARGUMENT;
     if (source_taken(kind, number, table, entry)) return E_BUSY;
@@ -290,7 +295,9 @@ void arch_port_out(uint16_t port, uint32_t width, uint32_t value)
 
 bool arch_port_reserved(uint16_t base, uint32_t count)
 {
-    static const struct { uint32_t first, last; } kept[] = {{0x20, 0x21}, {0x40, 0x43}, {0xa0, 0xa1}, {0xe9, 0xe9}};
+    static const struct {
+        uint32_t first, last;
+    } kept[] = {{0x20, 0x21}, {0x40, 0x43}, {0xa0, 0xa1}, {0xe9, 0xe9}};
     for (unsigned i = 0; i < sizeof kept / sizeof kept[0]; i++)
         if (base <= kept[i].last && (uint32_t)base + count > kept[i].first) return true;
     return false;
@@ -321,10 +328,7 @@ void arch_debug_write(const char *text, size_t length)
     if (getenv("HOST_LOG")) fwrite(text, 1, length, stderr);
 }
 
-void arch_power(enum system_op op)
-{
-    exit(op == SYSTEM_REBOOT ? HOST_EXIT_REBOOT : HOST_EXIT_OFF);
-}
+void arch_power(enum system_op op) { exit(op == SYSTEM_REBOOT ? HOST_EXIT_REBOOT : HOST_EXIT_OFF); }
 
 void arch_halt(void)
 {

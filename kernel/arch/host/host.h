@@ -27,7 +27,10 @@ struct host_vector { /* one opened interrupt source; transitions: arch_irq_* */
     uint32_t number, entry;
     uint64_t table;
 };
-struct host_port_write { uint16_t port; uint32_t width, value; };
+struct host_port_write {
+    uint16_t port;
+    uint32_t width, value;
+};
 
 struct host {
     uint8_t *ram;
@@ -35,7 +38,7 @@ struct host {
     uint64_t tsc;
     uint64_t timer_deadline; /* ~0: off */
     uint64_t timer_arms;
-    struct process *space;   /* whose tables are loaded; NULL: the kernel's */
+    struct process *space; /* whose tables are loaded; NULL: the kernel's */
     uint64_t space_switches;
     struct host_vector vector[HOST_VECTORS];
     uint32_t port_value[0x10000]; /* what a read returns */

@@ -203,7 +203,6 @@ void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages)
 void arch_space_switch(struct process *p)
 {
     struct arch_cpu *cpu = &arch_cpu()->arch;
-    if (cpu->root == p->space.root.v) return;
     cpu->root = p->space.root.v;
     cr3_write(cpu->root);
 }

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The short way from a thread that just blocked to the one it woke: no queue is touched. Inline, because
+ * every call and every reply goes through here; sched.c has the long way and the rules. */
+#ifndef COPPICE_KERNEL_HANDOVER_H
+#define COPPICE_KERNEL_HANDOVER_H
+
+#include "process.h"
+
+/* Only if nothing as urgent is ready: past an equal, a client and its server would keep the CPU for ever. */
+static inline bool sched_may_hand_over(const struct thread *to)
+{
+    return !(arch_cpu()->ready_mask >> to->priority);
+}
+
+static inline struct context *sched_hand_over(struct thread *from, struct thread *to)
+{
+    struct cpu *c = arch_cpu();
+    struct process *p = to->process;
+    uint64_t now = arch_tsc(), ticks = now - c->since_tsc;
+    c->since_tsc = now;
+    from->process->cpu_tsc += ticks;
+    from->slice_tsc = 0;
+    if (from->budget_tsc) sched_charge_budget(from, ticks, now);
+    to->state = THREAD_RUNNING;
+    c->current = to;
+    c->switches++;
+    c->slicing = false;
+    if (to->budget_tsc) sched_watch_budget(c, to, now);
+    if (c->space != p) {
+        c->space = p;
+        arch_space_switch(p);
+    }
+    return &to->context; /* it has run before: it was in a system call */
+}
+
+#endif

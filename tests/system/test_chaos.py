@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Campaigns as a user runs them: a small one passes, one without replay does not, wrong words are refused."""
+import hashlib
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.system.conftest import BUILD, ROOT
+
+
+def test_a_small_campaign_meets_its_targets(fi):
+    done = fi("run", "--seed", 1, "--kills", 20)
+    assert done.code == 0, done.text
+    s = done.summary()
+    assert s["activated"] >= 18 and s["in_flight"]["share"] > 0.5
+    assert s["phases_us"]["first_completion"]["n"] > 0 and s["writes_acknowledged"] > 1000
+
+
+@pytest.mark.parametrize("fault", ["kill", "exception", "loop", "block", "garbage", "double", "all"])
+def test_every_fault(fi, fault):
+    done = fi("run", "--seed", 2, "--kills", 10, "--fault", fault)
+    assert done.code == 0, done.text
+
+
+def test_without_replay_it_fails(fi):
+    """The check can fail: recovery's replay is left out of the build, and the campaign must notice."""
+    build = BUILD / "noreplay"
+    subprocess.run(["make", "-f", "tools/build.mk", "NOREPLAY=1", f"BUILD={os.path.relpath(build, ROOT)}",
+                    f"{os.path.relpath(build, ROOT)}/image/chaos/boot.img"], cwd=ROOT, check=True, capture_output=True)
+    done = fi("run", "--seed", 1, "--kills", 10, "--fault", "kill", "--driver", "virtio_blk", build=build)
+    assert done.code == 1, done.text
+    assert done.summary()["outcomes"]["recovered"] < 10
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_disk_of_your_own(fi, tmp_path, form):
+    image = tmp_path / "mine.img"
+    image.write_bytes(b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 17)))  # 4 MiB
+    if form == "qcow2":
+        raw, image = image, tmp_path / "mine.qcow2"
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
+    before = image.read_bytes()
+    done = fi("run", "--seed", 1, "--kills", 5, "--driver", "virtio_disk", "--fault", "kill", "--disk", image)
+    assert done.summary()["disk"]["equal"] and done.summary()["disk"]["untouched"], done.text
+    assert image.read_bytes() == before
+
+
+def test_one_trial_is_replayed_from_its_folder(fi):
+    first = fi("run", "--seed", 5, "--kills", 3, "--fault", "kill", "--driver", "virtio_blk")
+    again = fi("run", "--replay", (first.out / "latest").resolve(), "--trial", 2)
+    assert "1 faults injected" in again.text, again.text
+
+
+def test_interrupted_it_writes_what_there_is(tmp_path):
+    out = tmp_path / "chaos"
+    process = subprocess.Popen([str(ROOT / "faultinject/fi"), "run", "--kills", "1000", "--out", str(out), "--image",
+                                str(BUILD / "image/chaos")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.lstrip().startswith("3 "):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 4 and "interrupted" in errors
+    assert len((out / "latest/trials.jsonl").read_text().splitlines()) >= 3
+    deadline = time.monotonic() + 5
+    while subprocess.run(["pgrep", "-f", str(out)], capture_output=True).stdout and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not subprocess.run(["pgrep", "-f", str(out)], capture_output=True).stdout, "QEMU is still there"
+
+
+@pytest.mark.parametrize("words,allowed", [
+    (["run", "--fault", "flood"], "garbage"),
+    (["run", "--driver", "floppy"], "virtio_blk"),
+    (["run", "--driver", "echo", "--fault", "garbage"], "loop"),
+    (["run", "--kills", "0"], "1 to"),
+    (["run", "--seed", "x"], "not a number"),
+    (["run", "--sed", "1"], "--seed"),
+    (["run", "--trial", "3"], "--replay"),
+    (["dance"], "run"),
+])
+def test_usage_is_refused_with_what_is_allowed(fi, words, allowed):
+    done = fi(*words)
+    assert done.code == 2 and allowed in done.text, done.text
+
+
+def test_a_missing_boot_disk_is_an_environment_problem(fi, tmp_path):
+    done = fi("run", build=tmp_path)
+    assert done.code == 3 and "make image" in done.text

@@ -68,7 +68,8 @@ struct process_info { /* process_info: 128 bytes */
     uint64_t fault_address; /* CR2 for a page fault */
     uint64_t fault_rip;
     uint64_t overruns; /* periods in which the budget ran out */
-    uint64_t reserved[4];
+    uint64_t runnable; /* threads that run or wait for the CPU only */
+    uint64_t reserved[3];
 };
 enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD };
 

@@ -275,6 +275,14 @@ bool process_event_take(struct process *parent, struct process_event *out)
     return true;
 }
 
+static uint64_t process_runnable(const struct process *p)
+{
+    uint64_t n = 0;
+    list_each(struct thread, t, &p->threads, of_process) n +=
+        t->state == THREAD_READY || t->state == THREAD_RUNNING;
+    return n;
+}
+
 void process_describe(const struct process *p, struct process_info *out)
 {
     *out = (struct process_info){.tag = p->object.tag,
@@ -292,5 +300,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .death_tsc = p->death_tsc,
                                  .fault_address = p->fault_address,
                                  .fault_rip = p->fault_rip,
-                                 .overruns = p->overruns};
+                                 .overruns = p->overruns,
+                                 .runnable = process_runnable(p)};
 }

@@ -161,6 +161,7 @@ void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema)
 /* --- Watch (core_watch.c) ------------------------------------------------------------------------------ */
 
 void watch_reset(struct watch *w);
+void watch_doubted(struct watch *w); /* STALLED was not believed: the driver waits for the CPU */
 enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
                               uint64_t watchdog_ns);
 /* All sessions of a service. */

@@ -17,6 +17,7 @@
  *   ASKED    -> REPORTED         the time is over, and it had four chances     verdict STALLED
  *   BUSY     -> REPORTED         it answers, but the device limit is over      verdict STALLED
  *   STARTING -> REPORTED         pending, no round ever, device limit over     verdict STALLED
+ *   REPORTED -> ASKED            the driver has not had the CPU (watch_doubted)  again at the next look
  * watch_reset (attach) leads to STARTING from everywhere. */
 #include "core.h"
 
@@ -35,6 +36,8 @@ static enum watch_verdict watch_report(struct watch *w)
     w->state = WATCH_REPORTED;
     return WATCH_STALLED;
 }
+
+void watch_doubted(struct watch *w) { w->state = WATCH_ASKED; }
 
 static enum watch_verdict watch_ask(struct watch *w, const struct watch_sample *sample)
 {

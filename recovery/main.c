@@ -213,7 +213,7 @@ static status_t handle_load(tag_t caller, struct message *m)
 
 /* --- Complaints and the watch -------------------------------------------------------------------- */
 
-/* At most once an incarnation: REPORTED also ends the watch over it. */
+/* Once an incarnation, REPORTED ends the watch over it, unless the supervisor doubts the complaint. */
 static void complain(uint32_t service, enum cause cause)
 {
     struct server *v = &core.server[service];
@@ -222,7 +222,10 @@ static void complain(uint32_t service, enum cause cause)
     v->watch.state = WATCH_REPORTED;
     mark(MARK_COMPLAINT, service);
     status_t status = service_call(supervisor, SUPERVISOR_COMPLAINT, &m);
-    if (status != OK) log_line("recovery: complaint about %s: status %d", service_name(service), status);
+    if (status == E_BUSY)
+        watch_doubted(&v->watch);
+    else if (status != OK)
+        log_line("recovery: complaint about %s: status %d", service_name(service), status);
 }
 
 /* Answers the client first: nobody waits for us while we wait for the supervisor. */

@@ -102,6 +102,10 @@ static void on_complaint(struct message *m)
         answer(m, E_ARGUMENT);
         return;
     }
+    if (m->w[2] == CAUSE_STALLED && !watch_hangs((uint32_t)m->w[0])) {
+        answer(m, E_BUSY);
+        return;
+    }
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
                                       .service = (uint32_t)m->w[0],
                                       .generation = (uint32_t)m->w[1],

@@ -34,6 +34,10 @@ struct watch { /* progress of the calls on a service's endpoint */
     uint32_t strikes; /* looks in a row at pending calls with nothing answered in between */
     bool pending;
 };
+struct suspicion { /* of hanging: it waits for the CPU, so it gets some first */
+    uint32_t generation;
+    uint64_t since_ns, cpu_tsc;
+};
 struct child {
     handle_t process;  /* 0: none */
     handle_t inject;   /* what the injector is given of it; 0: not asked for yet */
@@ -42,6 +46,7 @@ struct child {
     uint64_t death_tsc;   /* of the last incarnation; 0: none died, or its successor serves */
     uint64_t recovery_ns; /* last death to READY */
     struct watch watch;
+    struct suspicion suspicion;
     uint32_t grants;
     struct grant grant[GRANTS_MAX];
 };
@@ -77,6 +82,7 @@ void bury_all(void);
 void serve(struct message *m); /* turns the request in m into its reply */
 
 /* watch.c */
+bool watch_hangs(uint32_t i);   /* silent, and not for want of the CPU */
 uint64_t watch_period_ns(void); /* 0: nothing is watched */
 void watch_look(void);
 

@@ -7,6 +7,8 @@
 
 #define LOOKS_PER_WATCHDOG 2
 #define MS                 1000000ul
+#define HANG_CPU_US        500u       /* far more than any driver needs to answer */
+#define SUSPICION_NS       (100 * MS) /* then it starts anew */
 
 static bool watched(uint32_t i)
 {
@@ -41,11 +43,27 @@ static bool look(uint32_t i)
     return w->strikes * watch_period_ns() >= shell.manifest->service[i].watchdog_ms * MS;
 }
 
+/* A process that waits for the CPU is not to blame for its silence: it may have lost its priority when the
+ * host stood still, or something more urgent runs. It is believed to hang when nothing of it is runnable,
+ * or when it has had HANG_CPU_US of CPU time since it was first suspected. */
+bool watch_hangs(uint32_t i)
+{
+    struct suspicion *s = &shell.child[i].suspicion;
+    uint32_t generation = shell.state->service[i].generation;
+    struct process_info info;
+    if (!shell.child[i].process || sys_process_info(shell.child[i].process, &info) != OK || !info.runnable)
+        return true;
+    uint64_t now = clock_ns();
+    if (s->generation != generation || now - s->since_ns > SUSPICION_NS)
+        *s = (struct suspicion){.generation = generation, .since_ns = now, .cpu_tsc = info.cpu_tsc};
+    return info.cpu_tsc - s->cpu_tsc >= shell.tsc_hz / 1000000 * HANG_CPU_US;
+}
+
 void watch_look(void)
 {
     for (uint32_t i = 1; i < shell.manifest->service_count; i++) {
         const struct supervised *s = &shell.state->service[i];
-        if (!watched(i) || s->state != SERVICE_STATE_RUNNING || !look(i)) continue;
+        if (!watched(i) || s->state != SERVICE_STATE_RUNNING || !look(i) || !watch_hangs(i)) continue;
         happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
                                           .service = i,
                                           .generation = s->generation,

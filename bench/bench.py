@@ -79,7 +79,7 @@ class Figure:
 
 
 def rounded(v):
-    return round(v) if abs(v) >= 100 else round(v, 2)
+    return round(v) if abs(v) >= 100 or v == int(v) else round(v, 2)
 
 
 def figure_of(values):

@@ -2,6 +2,7 @@
  * Capability tables and the derivation tree. */
 #include "capability.h"
 #include "process.h"
+#include "trace.h"
 #include "frame.h"
 #include "print.h"
 
@@ -84,6 +85,8 @@ static void slot_release(struct capability *c)
 {
     struct process *p = cap_process(c);
     assert(!c->child);
+    if (c->object->type == OBJECT_MEMORY) mapping_revoke((struct memory *)c->object, c);
+    if (c->object->type == OBJECT_TRACE) mapping_revoke(((struct trace *)c->object)->memory, c);
     if (c->prev)
         c->prev->next = c->next;
     else if (c->parent)
@@ -114,11 +117,25 @@ void cap_delete(struct capability *c)
     slot_release(c);
 }
 
+static bool cap_is_first(const struct capability *c)
+{
+    uint8_t type = c->object->type;
+    return c->object->root == c && type != OBJECT_TRACE && type != OBJECT_ROOT && type != OBJECT_INJECT;
+}
+
+void cap_drop(struct capability *c)
+{
+    if (!c->object) return;
+    if (cap_is_first(c))
+        object_destroy(c->object);
+    else
+        cap_delete(c);
+}
+
 void cap_table_destroy(struct process *p)
 {
     for (uint32_t k = 0; k < p->chunk_count; k++)
-        for (uint32_t i = 0; i < CHUNK_SLOTS - 1 && p->handle_count; i++)
-            if (p->chunk[k]->slot[i].object) cap_delete(&p->chunk[k]->slot[i]);
+        for (uint32_t i = 0; i < CHUNK_SLOTS - 1 && p->handle_count; i++) cap_drop(&p->chunk[k]->slot[i]);
     assert(p->handle_count == 0);
     while (p->chunk_count) {
         struct cap_chunk *k = p->chunk[--p->chunk_count];

@@ -38,6 +38,7 @@ handle_t cap_install(struct process *p, struct object *o, uint32_t rights);
 handle_t cap_derive(struct process *p, struct capability *parent, uint32_t rights, uint64_t badge);
 void cap_revoke(struct capability *c);     /* descendants only */
 void cap_delete(struct capability *c);     /* with descendants; the object stays */
+void cap_drop(struct capability *c);       /* cap_delete, and the object too if this is its first */
 void cap_table_destroy(struct process *p); /* every capability and page of a dead process */
 handle_t cap_handle(const struct capability *c);
 struct process *cap_process(const struct capability *c);

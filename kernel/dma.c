@@ -17,6 +17,7 @@ struct orphan {
     struct list mappings;
 };
 static struct list orphans = {&orphans, &orphans};
+static struct list domains = {&domains, &domains}; /* at most one a function */
 _Static_assert(sizeof(struct orphan) <= CELL_BYTES, "an orphan fits a cell");
 
 static void mappings_move(struct list *to, struct list *from)
@@ -44,6 +45,7 @@ uint64_t dma_quarantined_pages(void) { return quarantined_total; }
 status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out)
 {
     if (!arch_pci_exists(bdf)) return E_NOT_FOUND;
+    list_each(struct dma, other, &domains, live) if (other->bdf == bdf) return E_BUSY;
     struct orphan *o = cell_alloc(process_root); /* now, so that the domain's end cannot fail */
     if (!o) return E_QUOTA;
     struct dma *d = cell_alloc(owner);
@@ -57,6 +59,7 @@ status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out)
     d->state = DMA_FENCED; /* whatever ran before us may have left it active */
     list_init(&d->of_user);
     list_init(&d->mappings);
+    list_append(&domains, &d->live);
     arch_bus_master(bdf, false);
     orphan_adopt(d);
     *out = d;
@@ -184,6 +187,7 @@ void dma_reset_done(struct dma *d)
 void dma_destroy(struct dma *d)
 {
     dma_bus_master_off(d);
+    list_remove(&d->live);
     list_remove(&d->of_user);
     struct orphan *o = d->orphan;
     if (list_empty(&d->mappings)) {

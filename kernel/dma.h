@@ -17,7 +17,7 @@ struct dma {
     uint32_t bdf;
     enum dma_state state;
     struct process *user; /* the driver that attached */
-    struct list of_user;
+    struct list of_user, live;
     struct list mappings; /* struct dma_mapping.of_domain */
     uint32_t mapping_count;
     struct orphan *orphan; /* dma.c: keeps the mappings when this object ends before its device is reset */

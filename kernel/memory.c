@@ -161,6 +161,11 @@ void mapping_destroy(struct mapping *map)
     mapping_forget(map);
 }
 
+void mapping_revoke(struct memory *m, struct capability *via)
+{
+    list_each(struct mapping, map, &m->mappings, of_memory) if (map->via == via) mapping_destroy(map);
+}
+
 void mapping_forget_all(struct process *p)
 {
     list_each(struct mapping, map, &p->mappings, of_process) mapping_forget(map);

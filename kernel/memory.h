@@ -27,6 +27,7 @@ struct mapping {
     struct list of_process, of_memory;
     struct process *process;
     struct memory *memory;
+    struct capability *via; /* what it was made with: it ends with that; NULL: the kernel's own */
     vaddr_t start;
     uint64_t pages, offset; /* offset in pages of the memory */
     uint32_t prot;          /* RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE */
@@ -43,7 +44,8 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
                         uint32_t prot) MUST_USE;
 struct mapping *mapping_find(struct process *p, vaddr_t at); /* NULL: not mapped */
 void mapping_destroy(struct mapping *map);                   /* and unmaps the pages */
-void mapping_forget_all(struct process *p);                  /* the address space itself is about to go */
+void mapping_revoke(struct memory *m, struct capability *via);
+void mapping_forget_all(struct process *p); /* the address space itself is about to go */
 
 /* Copies between the kernel and a process through its mappings, never through user addresses.
  * E_ADDRESS names nothing written. */

@@ -92,6 +92,17 @@ static status_t process_load(struct process *p, struct memory *image, uint64_t o
     return s == OK && !cap_room(p) ? E_QUOTA : s;
 }
 
+/* A child may not have more of the CPU than its parent: no higher priority, no larger share. */
+static bool sched_within(uint64_t sched, const struct process *parent)
+{
+    uint64_t budget = SCHED_BUDGET_US(sched), period = SCHED_PERIOD_US(sched);
+    if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || budget > period) return false;
+    if (!parent) return true;
+    if (SCHED_PRIORITY(sched) > SCHED_PRIORITY(parent->sched)) return false;
+    uint64_t most = SCHED_BUDGET_US(parent->sched);
+    return !most || (budget && budget * SCHED_PERIOD_US(parent->sched) <= most * period);
+}
+
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
                         uint64_t quota, tag_t tag, uint64_t sched, struct process **out)
 {
@@ -100,9 +111,7 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE ||
         length > image->pages * PAGE_SIZE || offset > image->pages * PAGE_SIZE - length)
         return E_ARGUMENT;
-    if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || quota < PROCESS_PAGES_MIN)
-        return E_ARGUMENT;
-    if (SCHED_BUDGET_US(sched) > SCHED_PERIOD_US(sched)) return E_ARGUMENT;
+    if (quota < PROCESS_PAGES_MIN || !sched_within(sched, parent)) return E_ARGUMENT;
     status_t s = elf_parse((const uint8_t *)arch_direct(image->base) + offset, length, &elf);
     if (s != OK) return s;
     struct process *p = process_alloc(parent, quota);
@@ -180,8 +189,8 @@ static void death_release(struct process *p)
     children_destroy(p);
     list_each(struct object, o, &p->objects, owned) object_destroy(o);
     source_set(&p->event_source, NULL, 0);
-    cap_table_destroy(p);
     mapping_forget_all(p);
+    cap_table_destroy(p);
     arch_space_destroy(p);
     pool_destroy(p);
 }

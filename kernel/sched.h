@@ -74,10 +74,10 @@ struct context *sched_switch(void);  /* chooses who runs; the context to resume,
 /* For handover.h. */
 void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now);
 void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now); /* fire when it will be used up */
-/* Nobody but the running thread needs to be looked at. */
-static inline bool sched_unchanged(const struct cpu *c, const struct thread *t)
+/* The current thread still runs and nothing that is ready wants its place. */
+static inline bool sched_quiet(const struct cpu *c, const struct thread *t)
 {
-    return c->current == t && t->state == THREAD_RUNNING && !(c->ready_mask >> t->priority >> c->slicing);
+    return t->state == THREAD_RUNNING && !(c->ready_mask >> t->priority >> c->slicing);
 }
 static inline struct thread *current(void) { return arch_cpu()->current; }
 

@@ -211,11 +211,7 @@ static status_t sys_cap_delete(struct thread *t, struct context *c)
 {
     struct capability *k = cap_lookup(t->process, c->handle);
     REQUIRE(k, E_HANDLE);
-    struct object *o = k->object;
-    if (o->root == k && o->type != OBJECT_TRACE && o->type != OBJECT_ROOT && o->type != OBJECT_INJECT)
-        object_destroy(o);
-    else
-        cap_delete(k);
+    cap_drop(k);
     return OK;
 }
 
@@ -308,7 +304,9 @@ static status_t sys_memory_map(struct thread *t, struct context *c)
     REQUIRE(p->state != PROCESS_DEAD, E_STATE);
     REQUIRE(!(prot & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
     TRY(decode_memory(t, c->info, (uint32_t)prot, &m));
-    return mapping_create(p, m, (vaddr_t){c->w[0]}, c->w[1], c->w[2], (uint32_t)prot);
+    TRY(mapping_create(p, m, (vaddr_t){c->w[0]}, c->w[1], c->w[2], (uint32_t)prot));
+    mapping_find(p, (vaddr_t){c->w[0]})->via = cap_lookup(t->process, c->info);
+    return OK;
 }
 
 static status_t sys_memory_unmap(struct thread *t, struct context *c)
@@ -669,7 +667,9 @@ static status_t sys_inject(struct thread *t, struct context *c)
     case INJECT_MAP:
         REQUIRE(!(c->w[3] & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
         TRY(decode(t, c->w[1], OBJECT_MEMORY, (uint32_t)c->w[3], &m));
-        return mapping_create(p, m, (vaddr_t){c->w[2]}, 0, m->pages, (uint32_t)c->w[3]);
+        TRY(mapping_create(p, m, (vaddr_t){c->w[2]}, 0, m->pages, (uint32_t)c->w[3]));
+        mapping_find(p, (vaddr_t){c->w[2]})->via = cap_lookup(t->process, c->w[1]);
+        return OK;
     case INJECT_DISARM: c->w[0] = inject_disarm(p); return OK;
     default: return E_ARGUMENT;
     }
@@ -720,10 +720,12 @@ static handler *const handlers[SYSCALL_COUNT] = {
 struct context *syscall_dispatch(struct thread *t)
 {
     uint64_t number = t->context.status;
-    status_t s = number < SYSCALL_COUNT ? handlers[number](t, &t->context) : E_SYSCALL;
+    status_t s = E_SYSCALL;
+    if (__builtin_expect(number < SYSCALL_COUNT, 1)) s = handlers[number](t, &t->context);
     struct cpu *cpu = arch_cpu();
-    if (cpu->current == t) t->context.status = s; /* else it ended itself */
-    return sched_unchanged(cpu, t) ? &t->context : sched_switch();
+    if (cpu->current != t) return sched_switch(); /* it ended itself */
+    t->context.status = s;
+    return sched_quiet(cpu, t) ? &t->context : sched_switch();
 }
 
 /* Jumps only: what the common calls do not need is not saved. */

@@ -160,7 +160,7 @@ static bool newer(const struct block_done *done, uint32_t n)
 
 void suite_recovery(uint32_t kills)
 {
-    struct block_done done[DEPTH_MAX];
+    struct block_done done[DEPTH_MAX] = {0};
 
     disk_open();
     trace_cap = cap_find("trace");

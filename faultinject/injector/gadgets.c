@@ -47,7 +47,7 @@ status_t gadgets_make(handle_t *out)
     if (memory.status != OK) return memory.status;
     status_t status = map_new(memory.value, 1, RIGHT_READ | RIGHT_WRITE, &page);
     if (status != OK) return status;
-    memcpy(page, gadgets_begin, (size_t)(gadgets_end - gadgets_begin));
+    memcpy(page, gadgets_begin, (uintptr_t)gadgets_end - (uintptr_t)gadgets_begin);
     *out = memory.value;
     return sys_memory_unmap(0, (uint64_t)page); /* written once: W^X holds for it too */
 }
@@ -56,6 +56,6 @@ uint64_t gadget_address(const char *fault)
 {
     for (uint32_t i = 0; i < sizeof(gadget) / sizeof(gadget[0]); i++)
         if (strcmp(fault, gadget[i].name) == 0)
-            return GADGET_BASE + (uint64_t)(gadget[i].code - gadgets_begin);
+            return GADGET_BASE + ((uintptr_t)gadget[i].code - (uintptr_t)gadgets_begin);
     return 0;
 }

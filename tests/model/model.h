@@ -22,6 +22,7 @@ struct model_object {
     int process;           /* a process object's; a thread's */
     struct thread *thread; /* a thread object's */
     uint64_t pages;
+    uint64_t function; /* a DMA domain's */
 };
 struct model_cap {
     bool live;
@@ -33,11 +34,14 @@ struct model_cap {
 struct model_mapping {
     int object; /* NONE: free */
     uint64_t start, pages;
+    int via; /* the capability it was made with and ends with */
 };
 struct model_process {
     enum { ABSENT, CREATED, RUNNING, DEAD } state;
     struct process *kernel;
     int parent, object; /* object NONE: the first process, which nobody can name */
+    uint64_t sched;
+    int born; /* objects that came with it: its memory */
     int handles;
     int16_t slot[MODEL_SLOTS];        /* capability by handle index */
     uint64_t generation[MODEL_SLOTS]; /* of the last handle given there */
@@ -110,6 +114,10 @@ static void model_cap_delete(int c)
     model.process[k->process].slot[HANDLE_INDEX(k->handle)] = NONE;
     model.process[k->process].handles--;
     if (model.object[k->object].root == c) model.object[k->object].root = NONE;
+    for (int p = 0; p < MODEL_PROCESSES; p++)
+        for (int i = 0; model.process[p].state != ABSENT && i < MODEL_MAPPINGS; i++)
+            if (model.process[p].mapping[i].object != NONE && model.process[p].mapping[i].via == c)
+                model.process[p].mapping[i].object = NONE;
     k->live = false;
 }
 
@@ -168,7 +176,24 @@ static bool model_is_forever(int o)
     return t == OBJECT_TRACE || t == OBJECT_ROOT || t == OBJECT_INJECT;
 }
 
+/* A holder gives a capability up: with the first of an object goes the object. */
+static void model_cap_drop(int c)
+{
+    int o = model.cap[c].object;
+    if (model.object[o].root == c && !model_is_forever(o))
+        model_object_destroy(o);
+    else
+        model_cap_delete(c);
+}
+
 /* --- Processes -------------------------------------------------------------------------------------------- */
+
+static int objects_count(const struct process *p)
+{
+    int n = 0;
+    list_each(struct object, o, &p->objects, owned) n++;
+    return n;
+}
 
 static int model_process_add(struct process *kernel, int parent, int object)
 {
@@ -177,12 +202,14 @@ static int model_process_add(struct process *kernel, int parent, int object)
     must(p < MODEL_PROCESSES, "the model's processes run out");
     struct model_process *k = &model.process[p];
     *k = (struct model_process){.state = CREATED, .kernel = kernel, .parent = parent, .object = object};
+    k->born = objects_count(kernel);
     for (int i = 0; i < MODEL_SLOTS; i++) k->slot[i] = NONE;
     for (int i = 0; i < MODEL_MAPPINGS; i++) k->mapping[i].object = NONE;
     return p;
 }
 
-/* A process ends and owns nothing: its children, objects, capabilities and mappings are gone. */
+/* A process ends and owns nothing: its children, objects, capabilities and mappings are gone, and what it
+ * had made in the name of others. */
 static void model_process_end(int p)
 {
     struct model_process *k = &model.process[p];
@@ -196,15 +223,31 @@ static void model_process_end(int p)
             model.object[o].owner == p)
             model_object_destroy(o);
     for (int i = 0; i < model.caps; i++)
-        if (model.cap[i].live && model.cap[i].process == p) model_cap_delete(i);
+        if (model.cap[i].live && model.cap[i].process == p) model_cap_drop(i);
     for (int i = 0; i < MODEL_MAPPINGS; i++) k->mapping[i].object = NONE;
 }
 
-static bool model_is_ancestor(int above, int p)
+/* May a process of this priority and CPU share have a child of that? */
+static bool model_may_schedule(uint64_t parent, uint64_t child)
 {
-    for (; p != NONE; p = model.process[p].parent)
-        if (p == above) return true;
+    uint64_t all = SCHED_BUDGET_US(parent), asked = SCHED_BUDGET_US(child);
+    double share = all ? (double)all / (double)SCHED_PERIOD_US(parent) : 1.0;
+    double wanted = asked ? (double)asked / (double)SCHED_PERIOD_US(child) : 1.0;
+    return SCHED_PRIORITY(child) <= SCHED_PRIORITY(parent) && wanted <= share;
+}
+
+static bool model_has_domain(uint64_t function)
+{
+    for (int o = 0; o < model.objects; o++)
+        if (model.object[o].type == OBJECT_DMA && model.object[o].function == function) return true;
     return false;
+}
+
+static int model_thread_object(const struct thread *t)
+{
+    for (int o = 0; o < model.objects; o++)
+        if (model.object[o].type == OBJECT_THREAD && model.object[o].thread == t) return o;
+    return NONE;
 }
 
 static struct model_mapping *model_mapping_find(int p, uint64_t start)
@@ -247,6 +290,19 @@ static void compare_caps(void)
             must(c->object->root == c, "handle %lx is not the first of its object", k->handle);
         }
     }
+}
+
+/* Nothing outlives its first capability: what a process owns is what the model knows of, what it was born
+ * with and, while it runs, its first thread. */
+static void compare_objects(int p)
+{
+    const struct model_process *k = &model.process[p];
+    int n = k->state == DEAD ? 0 : k->born + (k->state == RUNNING);
+    for (int o = 0; o < model.objects; o++)
+        n += model.object[o].type != OBJECT_NONE && model.object[o].type != OBJECT_PROCESS &&
+             model.object[o].owner == p;
+    must(objects_count(k->kernel) == n, "process %d owns %d objects, the model has %d", p,
+         objects_count(k->kernel), n);
 }
 
 static void compare_processes(void)

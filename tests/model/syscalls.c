@@ -263,7 +263,7 @@ static void arguments_objects(struct call *c)
         c->a[2] = chance(95) ? ELF_FILE_BYTES : below(4 * PAGE_SIZE);
         c->a[3] = 14 + below(60);
         c->a[4] = TAG_MAKE(below(8), 1);
-        c->a[5] = TEST_SCHED;
+        c->a[5] = chance(90) ? TEST_SCHED : SCHED_MAKE(30 + below(2), below(4) * 500, 1000 + below(2) * 500);
         break;
     case SYS_process_grant:
         c->a[1] = random_handle((enum object_type)(1 + below(OBJECT_TYPES - 1)));
@@ -365,6 +365,18 @@ static int object_of(handle_t h)
 }
 static int process_arg(handle_t h) { return h ? model.object[object_of(h)].process : me; }
 
+/* Refusals by a limit on what is asked, when all else of the call is in order. */
+static void limit_check(const struct call *c, status_t got)
+{
+    if (c->number == SYS_dma_create && got == E_BUSY)
+        must(model_has_domain(c->a[1]), "function %lx has no domain", c->a[1]);
+    if (c->number == SYS_process_create && got == E_ARGUMENT && c->a[1] == IMAGE_FILE &&
+        c->a[2] == ELF_FILE_BYTES && c->a[3] >= PROCESS_PAGES_MIN && object_of(c->a[0]) == 1)
+        must(SCHED_BUDGET_US(c->a[5]) > SCHED_PERIOD_US(c->a[5]) ||
+                 !model_may_schedule(model.process[me].sched, c->a[5]),
+             "a child of schedule %lx is refused", c->a[5]);
+}
+
 static void success_memory(const struct call *c, const struct context *out)
 {
     int p = process_arg(c->a[0]), o;
@@ -383,7 +395,7 @@ static void success_memory(const struct call *c, const struct context *out)
         must(model.process[p].state != DEAD, "mapped into a dead process");
         m = model_mapping_room(p);
         must(m, "the model's mappings run out");
-        *m = (struct model_mapping){object_of(c->a[1]), c->a[2], c->a[4]};
+        *m = (struct model_mapping){object_of(c->a[1]), c->a[2], c->a[4], model_cap_find(me, c->a[1])};
         break;
     case SYS_memory_unmap:
         m = model_mapping_find(p, c->a[1]);
@@ -399,9 +411,11 @@ static void success_process(const struct call *c, const struct context *out)
     int o, p, k;
     switch (c->number) {
     case SYS_process_create:
+        must(model_may_schedule(model.process[me].sched, c->a[5]), "a child with more CPU than its parent");
         o = model_object_make(OBJECT_PROCESS, me, me, out->w[0], RIGHT_MANAGE | RIGHT_INJECT | RIGHT_GRANT);
-        model.object[o].process =
-            model_process_add((struct process *)object_at(model.process[me].kernel, out->w[0]), me, o);
+        p = model_process_add((struct process *)object_at(model.process[me].kernel, out->w[0]), me, o);
+        model.object[o].process = p;
+        model.process[p].sched = c->a[5];
         break;
     case SYS_process_grant:
         p = process_arg(c->a[0]);
@@ -437,12 +451,7 @@ static void success_cap(const struct call *c, const struct context *out)
         model_cap_derive(me, out->w[0], k, (uint32_t)c->a[1], c->a[2]);
         break;
     case SYS_cap_revoke: model_cap_revoke(k); break;
-    case SYS_cap_delete:
-        if (model.object[model.cap[k].object].root == k && !model_is_forever(model.cap[k].object))
-            model_object_destroy(model.cap[k].object);
-        else
-            model_cap_delete(k);
-        break;
+    case SYS_cap_delete: model_cap_drop(k); break;
     case SYS_cap_info:
         must(out->w[0] == model.object[model.cap[k].object].type && out->w[1] == model.cap[k].rights &&
                  out->w[2] == model.cap[k].badge,
@@ -454,6 +463,7 @@ static void success_cap(const struct call *c, const struct context *out)
 
 static void success(const struct call *c, const struct context *out)
 {
+    int o;
     switch (c->number) {
     case SYS_endpoint_create: model_object_make(OBJECT_ENDPOINT, me, me, out->w[0], GRANTABLE); break;
     case SYS_notification_create: model_object_make(OBJECT_NOTIFICATION, me, me, out->w[0], GRANTABLE); break;
@@ -464,7 +474,11 @@ static void success(const struct call *c, const struct context *out)
         model_object_make(OBJECT_PORTS, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT);
         break;
     case SYS_timer_create: model_object_make(OBJECT_TIMER, me, me, out->w[0], RIGHT_MANAGE); break;
-    case SYS_dma_create: model_object_make(OBJECT_DMA, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT); break;
+    case SYS_dma_create:
+        must(!model_has_domain(c->a[1]), "a second domain of function %lx", c->a[1]);
+        o = model_object_make(OBJECT_DMA, me, me, out->w[0], RIGHT_MANAGE | RIGHT_GRANT);
+        model.object[o].function = c->a[1];
+        break;
     case SYS_memory_create:
     case SYS_memory_map:
     case SYS_memory_unmap: success_memory(c, out); break;
@@ -668,23 +682,22 @@ static void call_make(const struct call *c)
     struct thread *t = current(), *caller = answered(c, t);
     int caller_process = caller ? model_process_of(caller->process) : NONE;
     bool ends = c->number == SYS_exit;
+    int own = model_thread_object(t);
     struct result r = system_call(c->number, c->a);
-    if (c->number == SYS_process_kill && r.state == THREAD_ENDED) { /* it killed an ancestor or itself */
-        int p = process_arg(c->a[0]);
-        must(model_is_ancestor(p, me), "a kill of another process ended the caller");
-        model_process_end(p);
-        return;
-    }
-    if (c->number == SYS_cap_delete && r.state == THREAD_ENDED) { /* its own thread */
-        model_object_destroy(object_of(c->a[0]));
-        return;
-    }
     if (ends) {
         must(r.state == THREAD_ENDED, "exit returned");
         model_process_end(me);
         return;
     }
-    must(r.state != THREAD_ENDED, "%u: the caller is gone", c->number);
+    if (r.state == THREAD_ENDED) { /* with its process, or with its first capability */
+        must(c->number == SYS_process_kill || c->number == SYS_process_destroy || c->number == SYS_cap_delete,
+             "%u: the caller is gone", c->number);
+        success(c, NULL);
+        must(model.process[me].state == DEAD || model.process[me].state == ABSENT ||
+                 (own != NONE && model.object[own].type == OBJECT_NONE),
+             "%u: the caller is gone, in the model it lives", c->number);
+        return;
+    }
     if (c->number == SYS_call && is_blocked(t)) {
         flight_begin(t, c);
         return;
@@ -696,6 +709,7 @@ static void call_make(const struct call *c)
     if (t->state != THREAD_RUNNING && t->state != THREAD_READY) return; /* recv, wait */
     refusal_check(c, r.status);
     resource_check(c, r.status);
+    limit_check(c, r.status);
     if (r.status == OK) success(c, &t->context);
 }
 
@@ -721,16 +735,16 @@ static void compare(bool all_of_it)
     if (!all_of_it) return;
     compare_caps();
     for (int p = 0; p < MODEL_PROCESSES; p++)
-        if (model.process[p].state != ABSENT) compare_mappings(p);
+        if (model.process[p].state != ABSENT) compare_mappings(p), compare_objects(p);
     account_check(process_root);
 }
 
 /* The first process keeps the system populated: a child with some of what is shared. */
 static void nursery(void)
 {
-    struct call c = {
-        SYS_process_create,
-        {boot_image, IMAGE_FILE, ELF_FILE_BYTES, 24 + below(60), TAG_MAKE(1 + below(7), 1), TEST_SCHED}};
+    struct call c = {SYS_process_create,
+                     {boot_image, IMAGE_FILE, ELF_FILE_BYTES, 24 + below(60), TAG_MAKE(1 + below(7), 1),
+                      chance(85) ? TEST_SCHED : SCHED_MAKE(30, 500, 1000)}};
     uint64_t before = (uint64_t)processes_count();
     call_make(&c);
     if ((uint64_t)processes_count() == before) return;
@@ -745,6 +759,10 @@ static void nursery(void)
         call_make(&(struct call){
             SYS_process_grant,
             {child, k->handle, k->rights & (chance(60) ? RIGHTS_ALL : random_rights()), below(1000)}});
+        compare(false);
+    }
+    if (chance(40)) { /* power over another: to kill it, or to make things in its name */
+        call_make(&(struct call){SYS_process_grant, {child, random_handle(OBJECT_PROCESS), RIGHT_MANAGE, 0}});
         compare(false);
     }
     call_make(&(struct call){SYS_process_start, {child, 0}});
@@ -803,6 +821,8 @@ static void model_boot(void)
     memset(&model, 0, sizeof model);
     me = model_process_add(process_root, NONE, NONE);
     model.process[0].state = RUNNING;
+    model.process[0].sched = process_root->sched;
+    model.process[0].born -= 2; /* the image and the first thread are counted for themselves */
     model_object_make(OBJECT_ROOT, NONE, 0, boot_root, RIGHT_MANAGE | RIGHT_GRANT);
     model_object_make(OBJECT_MEMORY, 0, 0, boot_image, RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT);
     model_object_make(OBJECT_TRACE, NONE, 0, boot_trace, RW | RIGHT_GRANT);

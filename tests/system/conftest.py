@@ -58,6 +58,14 @@ class Console:
     def log(self):
         return self.log_bytes.decode(errors="replace")
 
+    def await_log(self, text, seconds=ANSWER_SECONDS):
+        """The kernel log says it, now or within the time."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {text!r} in the kernel log\n{self.story()}")
+            self.pump(min(0.5, deadline - time.monotonic()))
+
     def expect(self, pattern, seconds=ANSWER_SECONDS):
         """Waits for the pattern in what was not consumed yet; returns the text up to its end."""
         deadline = time.monotonic() + seconds

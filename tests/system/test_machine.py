@@ -20,3 +20,10 @@ def test_reboot_comes_back(machine):
     console = machine(reboot=True)
     console.type("reboot\n")
     console.expect("console ready", 60)
+
+
+def test_a_panic_names_its_place(machine):
+    c = machine()
+    c.guest.qmp("inject-nmi")
+    c.await_log("KERNEL PANIC")
+    c.await_log("+0x")  # the backtrace has symbols

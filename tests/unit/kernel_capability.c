@@ -231,3 +231,46 @@ Test(capability, a_thread_with_capabilities_in_its_own_table_dies)
     expect_ok(sys(process_destroy, c.handle));
     account_check(process_root);
 }
+
+/* What a process made in another's name and account. */
+Test(capability, the_objects_whose_first_capability_a_process_held_die_with_it)
+{
+    struct child c = child_make(1), owner = child_make(2);
+    handle_t theirs = grant(&c, owner.handle, RIGHT_MANAGE, 0);
+    handle_t shared = make(memory_create, 0, 1, 0);
+    grant(&c, shared, RIGHT_READ, 0); /* not the first: the object stays */
+    uint32_t objects = owner.process->object_count, threads = owner.process->thread_count;
+    uint64_t used = owner.process->used;
+    run_as(c.thread);
+    handle_t m = make(memory_create, theirs, 7, 0);
+    handle_t t = make(thread_create, theirs, ELF_TEXT, USER_STACK_TOP, 0);
+    struct thread *thread = (struct thread *)object_at(c.process, t);
+    make(cap_derive, m, RIGHT_READ, 0);
+    cr_assert_geq(owner.process->used, used + 8);
+    run_as(root_thread());
+    expect_ok(sys(process_kill, c.handle, CAUSE_KILLED));
+    cr_assert(!thread_lives(thread));
+    cr_assert_eq(owner.process->object_count, objects);
+    cr_assert_eq(owner.process->thread_count, threads);
+    cr_assert_leq(owner.process->used, used + 1, "at most a page of cells more");
+    cr_assert_neq(owner.process->state, PROCESS_DEAD);
+    expect_ok(sys(memory_info, shared));
+    account_check(process_root);
+}
+
+Test(capability, a_thread_kills_the_process_that_holds_its_first_capability)
+{
+    struct child c = child_make(1), owner = child_make(2);
+    handle_t theirs = grant(&c, owner.handle, RIGHT_MANAGE, 0);
+    handle_t maker = grant(&owner, c.handle, RIGHT_MANAGE, 0);
+    run_as(c.thread);
+    handle_t t = make(thread_create, theirs, ELF_TEXT, USER_STACK_TOP, 0);
+    run_as((struct thread *)object_at(c.process, t));
+    cr_assert_eq(current()->process, owner.process);
+    expect_state(sys(process_kill, maker, CAUSE_KILLED), THREAD_ENDED);
+    cr_assert_eq(c.process->state, PROCESS_DEAD);
+    cr_assert_eq(owner.process->state, PROCESS_RUNNING);
+    cr_assert_eq(owner.process->thread_count, 1);
+    run_as(owner.thread);
+    account_check(process_root);
+}

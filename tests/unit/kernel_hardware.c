@@ -548,6 +548,26 @@ Test(hardware, a_destroyed_domain_leaves_its_quarantine_to_the_next_of_the_funct
     account_check(process_root);
 }
 
+Test(hardware, a_function_has_one_domain_at_a_time)
+{
+    struct child c = child_make(1);
+    handle_t root = grant(&c, boot_root, 0, 0), first = make(dma_create, boot_root, BDF);
+    uint32_t objects = process_root->object_count, handles = process_root->handle_count;
+    expect_status(sys(dma_create, boot_root, BDF), E_BUSY);
+    cr_assert_eq(process_root->object_count, objects);
+    cr_assert_eq(process_root->handle_count, handles);
+    run_as(c.thread);
+    expect_status(sys(dma_create, root, BDF), E_BUSY);
+    make(dma_create, root, BDF + 8);
+    run_as(root_thread());
+    expect_status(sys(dma_create, boot_root, BDF + 8), E_BUSY);
+    expect_ok(sys(cap_delete, first));
+    make(dma_create, boot_root, BDF);
+    expect_ok(sys(process_kill, c.handle, CAUSE_KILLED));
+    make(dma_create, boot_root, BDF + 8);
+    account_check(process_root);
+}
+
 Test(hardware, a_domain_is_destroyed_under_its_driver)
 {
     struct driver d = driver_make();

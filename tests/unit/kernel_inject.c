@@ -130,6 +130,11 @@ Test(inject, code_is_mapped_into_the_target)
     expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW | RIGHT_EXECUTE),
                   E_ARGUMENT);
     expect_status(inject(target.handle, INJECT_MAP, 0, USER_DYNAMIC + 0x10000, RW), E_HANDLE);
+    handle_t d = make(cap_derive, m, RW, 0);
+    expect_ok(inject(target.handle, INJECT_MAP, d, USER_DYNAMIC + 0x10000, RW));
+    expect_ok(sys(cap_delete, d));
+    cr_assert_null(mapping_find(target.process, (vaddr_t){USER_DYNAMIC + 0x10000}));
+    cr_assert_not_null(mapping_find(target.process, (vaddr_t){USER_DYNAMIC}));
     account_check(process_root);
 }
 

@@ -245,6 +245,83 @@ Test(memory, a_mapping_ends_with_the_memory)
     account_check(process_root);
 }
 
+static bool is_mapped(struct process *p, uint64_t at)
+{
+    return host_translate(p, (vaddr_t){at}, NULL, NULL).v && mapping_find(p, (vaddr_t){at});
+}
+
+Test(memory, a_mapping_ends_with_the_capability_it_was_made_with)
+{
+    struct child c = child_make(1);
+    handle_t m = make(memory_create, 0, 2, 0), d = make(cap_derive, m, RW, 0);
+    expect_ok(sys(memory_map, 0, m, AT, 0, 2, RW));
+    expect_ok(sys(memory_map, 0, d, AT + 2 * PAGE_SIZE, 0, 2, RW));
+    expect_ok(sys(memory_map, c.handle, d, AT, 0, 2, RIGHT_READ));
+    uint32_t mine = process_root->mapping_count, theirs = c.process->mapping_count;
+    expect_ok(sys(cap_delete, d));
+    cr_assert(!is_mapped(process_root, AT + 2 * PAGE_SIZE));
+    cr_assert(!is_mapped(process_root, AT + 3 * PAGE_SIZE));
+    cr_assert(!is_mapped(c.process, AT));
+    cr_assert(is_mapped(process_root, AT), "that one was made with another");
+    cr_assert_eq(process_root->mapping_count, mine - 1);
+    cr_assert_eq(c.process->mapping_count, theirs - 1);
+    expect_ok(sys(memory_info, m));
+    account_check(process_root);
+}
+
+Test(memory, revocation_unmaps_what_was_mapped_with_the_revoked)
+{
+    struct child c = child_make(1);
+    uint8_t byte;
+    handle_t m = make(memory_create, 0, 2, 0), theirs = grant(&c, m, RW | RIGHT_GRANT, 0);
+    expect_ok(sys(memory_map, 0, m, AT, 0, 2, RW));
+    run_as(c.thread);
+    handle_t deep = make(cap_derive, theirs, RW, 0);
+    expect_ok(sys(memory_map, 0, theirs, AT, 0, 2, RW));
+    expect_ok(sys(memory_map, 0, deep, AT + 2 * PAGE_SIZE, 0, 2, RW));
+    cr_assert_eq(user_read(c.process, &byte, (vaddr_t){AT}, 1), OK);
+    run_as(root_thread());
+    expect_ok(sys(cap_revoke, m));
+    cr_assert(!is_mapped(c.process, AT) && !is_mapped(c.process, AT + 2 * PAGE_SIZE));
+    cr_assert_eq(user_read(c.process, &byte, (vaddr_t){AT}, 1), E_ADDRESS);
+    cr_assert(is_mapped(process_root, AT), "the revoked one's parent keeps what it mapped");
+    account_check(process_root);
+}
+
+Test(memory, a_mapping_ends_with_the_holder_of_its_capability)
+{
+    struct child c = child_make(1), d = child_make(2);
+    handle_t m = make(memory_create, 0, 1, 0), into = grant(&c, d.handle, RIGHT_MANAGE, 0);
+    handle_t theirs = grant(&c, m, RW, 0), other = grant(&d, m, RIGHT_READ, 0);
+    run_as(d.thread);
+    expect_ok(sys(memory_map, 0, other, AT + PAGE_SIZE, 0, 1, RIGHT_READ));
+    run_as(c.thread);
+    expect_ok(sys(memory_map, into, theirs, AT, 0, 1, RW));
+    run_as(root_thread());
+    cr_assert(is_mapped(d.process, AT));
+    expect_ok(sys(process_kill, c.handle, CAUSE_KILLED));
+    cr_assert(!is_mapped(d.process, AT));
+    cr_assert(is_mapped(d.process, AT + PAGE_SIZE), "made with its own capability");
+    expect_ok(sys(memory_info, m));
+    account_check(process_root);
+}
+
+Test(memory, a_mapping_of_the_trace_ends_with_its_capability)
+{
+    struct child c = child_make(1);
+    handle_t theirs = grant(&c, boot_trace, RIGHT_READ, 0);
+    expect_ok(sys(memory_map, 0, boot_trace, AT, 0, 1, RIGHT_READ));
+    run_as(c.thread);
+    expect_ok(sys(memory_map, 0, theirs, AT, 0, 1, RIGHT_READ));
+    run_as(root_thread());
+    expect_ok(sys(cap_revoke, boot_trace));
+    cr_assert(!is_mapped(c.process, AT));
+    cr_assert(is_mapped(process_root, AT));
+    expect_ok(sys(cap_delete, boot_trace));
+    cr_assert(!is_mapped(process_root, AT));
+    account_check(process_root);
+}
+
 Test(memory, a_mapping_ends_with_its_process_and_the_memory_stays)
 {
     struct child c = child_make(1);

@@ -48,17 +48,59 @@ Test(sched, the_most_urgent_runs)
 Test(sched, a_wake_of_the_more_urgent_preempts_at_once)
 {
     handle_t n = make(notification_create, 0);
-    struct child high = child_create(TEST_QUOTA, TAG_MAKE(1, 1), SCHED_MAKE(31, 0, 0));
-    handle_t theirs = grant(&high, n, RIGHT_READ, 0);
-    struct result r = sys(process_start, high.handle, 0);
+    struct child low = child_at(1, 8, 0, 0);
+    struct child high = child_create(TEST_QUOTA, TAG_MAKE(2, 1), SCHED_MAKE(20, 0, 0));
+    handle_t in = grant(&high, n, RIGHT_READ, 0), out = grant(&low, n, RIGHT_WRITE, 0);
+    handle_t start = grant(&low, high.handle, RIGHT_MANAGE, 0);
+    park();
+    cr_assert_eq(current(), low.thread);
+    struct result r = sys(process_start, start, 0);
     cr_assert_eq(r.state, THREAD_READY);
     cr_assert_eq(r.status, OK);
     cr_assert_eq(current()->process, high.process);
-    expect_state(sys(wait, theirs), THREAD_WAIT);
-    cr_assert_eq(current(), root_thread());
-    r = sys(signal, n, 1);
+    expect_state(sys(wait, in), THREAD_WAIT);
+    cr_assert_eq(current(), low.thread);
+    r = sys(signal, out, 1);
     cr_assert_eq(r.state, THREAD_READY);
     cr_assert_eq(current()->process, high.process);
+}
+
+static struct result create_with(handle_t image, uint64_t sched)
+{
+    return sys(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, 32, TAG_MAKE(9, 1), sched);
+}
+
+Test(sched, a_child_gets_no_higher_priority_than_its_parent)
+{
+    expect_status(create_with(boot_image, SCHED_MAKE(31, 0, 0)), E_ARGUMENT);
+    expect_status(create_with(boot_image, SCHED_MAKE(31, 1000, 10000)), E_ARGUMENT);
+    expect_ok(create_with(boot_image, SCHED_MAKE(30, 0, 0)));
+    struct child c = child_create(TEST_QUOTA, TAG_MAKE(1, 1), SCHED_MAKE(12, 0, 0));
+    handle_t image = grant(&c, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
+    child_start(&c);
+    park();
+    cr_assert_eq(current(), c.thread);
+    expect_status(create_with(image, SCHED_MAKE(13, 0, 0)), E_ARGUMENT);
+    expect_ok(create_with(image, SCHED_MAKE(12, 0, 0)));
+    account_check(process_root);
+}
+
+Test(sched, a_child_gets_no_larger_share_than_its_parent)
+{
+    struct child c = child_create(200, TAG_MAKE(1, 1), SCHED_MAKE(20, BUDGET_US, PERIOD_US));
+    handle_t image = grant(&c, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
+    child_start(&c);
+    park();
+    cr_assert_eq(current(), c.thread);
+    expect_status(create_with(image, SCHED_MAKE(20, 0, 0)), E_ARGUMENT); /* no budget: all of the CPU */
+    expect_status(create_with(image, SCHED_MAKE(20, BUDGET_US + 1, PERIOD_US)), E_ARGUMENT);
+    expect_status(create_with(image, SCHED_MAKE(20, BUDGET_US, PERIOD_US - 1)), E_ARGUMENT);
+    expect_status(create_with(image, SCHED_MAKE(8, BUDGET_US / 10 + 1, PERIOD_US / 10)), E_ARGUMENT);
+    expect_ok(create_with(image, SCHED_MAKE(20, BUDGET_US, PERIOD_US)));
+    expect_ok(create_with(image, SCHED_MAKE(20, BUDGET_US / 10, PERIOD_US / 10)));
+    expect_ok(create_with(image, SCHED_MAKE(20, 2 * BUDGET_US, 2 * PERIOD_US)));
+    expect_ok(create_with(image, SCHED_MAKE(8, 1, (1u << 28) - 1)));
+    account_check(process_root);
 }
 
 Test(sched, equals_take_turns_by_slices)

@@ -9,10 +9,7 @@
 static struct handoff_range store[HANDOFF_RANGES];
 static struct ranges list;
 
-static void setup(void)
-{
-    list = (struct ranges){.range = store};
-}
+static void setup(void) { list = (struct ranges){.range = store}; }
 
 TestSuite(loader_ranges, .init = setup);
 

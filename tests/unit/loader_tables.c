@@ -42,10 +42,7 @@ static void build(void)
     pml4 = tables_build(&plan);
 }
 
-static void release(void)
-{
-    free((void *)pml4); /* the first frame taken */
-}
+static void release(void) { free((void *)pml4); /* the first frame taken */ }
 
 TestSuite(loader_tables, .init = build, .fini = release);
 
@@ -65,15 +62,9 @@ static uint64_t leaf(uint64_t va)
     return 0;
 }
 
-static uint64_t target(uint64_t va)
-{
-    return leaf(va) & 0x000ffffffffff000ul;
-}
+static uint64_t target(uint64_t va) { return leaf(va) & 0x000ffffffffff000ul; }
 
-Test(loader_tables, frames_are_counted_exactly)
-{
-    cr_assert_eq(plan.next, plan.end);
-}
+Test(loader_tables, frames_are_counted_exactly) { cr_assert_eq(plan.next, plan.end); }
 
 Test(loader_tables, kernel_pages_have_their_segments_rights)
 {

@@ -40,13 +40,10 @@ static void setup(void)
     elf.e.e_phentsize = sizeof(elf.p[0]);
     elf.e.e_phnum = 3;
     elf.p[0] = (Elf64_Phdr){PT_LOAD, PF_R | PF_X, PAGE_SIZE, KERNEL_BASE, 0, 64, 64, PAGE_SIZE};
-    elf.p[1] =
-        (Elf64_Phdr){PT_LOAD, PF_R, PAGE_SIZE, KERNEL_BASE + PAGE_SIZE, 0, 16, 16, PAGE_SIZE};
-    elf.p[2] =
-        (Elf64_Phdr){PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + 4 * PAGE_SIZE, 0, 8, 2 * PAGE_SIZE, 8};
+    elf.p[1] = (Elf64_Phdr){PT_LOAD, PF_R, PAGE_SIZE, KERNEL_BASE + PAGE_SIZE, 0, 16, 16, PAGE_SIZE};
+    elf.p[2] = (Elf64_Phdr){PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + 4 * PAGE_SIZE, 0, 8, 2 * PAGE_SIZE, 8};
     memset(&image, 0, sizeof(image));
-    image.b =
-        (struct bundle){.magic = BUNDLE_MAGIC, .version = 1, .count = 1, .length = sizeof(image)};
+    image.b = (struct bundle){.magic = BUNDLE_MAGIC, .version = 1, .count = 1, .length = sizeof(image)};
 }
 
 TestSuite(loader_verify, .init = setup);
@@ -71,10 +68,9 @@ static const char *image_verdict(void)
 Test(loader_verify, sha256_is_sha256)
 {
     static const uint8_t abc[32] = {/* FIPS 180-2, appendix B.1 */
-                                    0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea,
-                                    0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
-                                    0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c,
-                                    0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
+                                    0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+                                    0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+                                    0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad};
     cr_assert(digest_matches("abc", 3, abc));
     cr_assert_not(digest_matches("abd", 3, abc));
 }
@@ -136,17 +132,13 @@ Test(loader_verify, kernel_segments_that_cannot_be_placed)
         int segment;
         Elf64_Phdr p;
     } bad[] = {
-        {0, {PT_LOAD, PF_R | PF_X | PF_W, 0, KERNEL_BASE, 0, 64, 64, PAGE_SIZE}}, /* W and X */
-        {0,
-         {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE - PAGE_SIZE, 0, 64, 64,
-          PAGE_SIZE}}, /* below the base */
+        {0, {PT_LOAD, PF_R | PF_X | PF_W, 0, KERNEL_BASE, 0, 64, 64, PAGE_SIZE}},      /* W and X */
+        {0, {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE - PAGE_SIZE, 0, 64, 64, PAGE_SIZE}}, /* below the base */
         {0, {PT_LOAD, PF_R | PF_X, 0, 0, 0, 64, 64, PAGE_SIZE}},
-        {0, {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE + 16, 0, 64, 64, PAGE_SIZE}}, /* not on a page */
-        {0,
-         {PT_LOAD, PF_R | PF_X, ~0ul - 8, KERNEL_BASE, 0, 64, 64,
-          PAGE_SIZE}},                                                       /* outside the file */
-        {0, {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE, 0, 64, 32, PAGE_SIZE}},   /* file > memory */
-        {2, {PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + PAGE_SIZE, 0, 8, 8, 8}}, /* shares a page */
+        {0, {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE + 16, 0, 64, 64, PAGE_SIZE}},     /* not on a page */
+        {0, {PT_LOAD, PF_R | PF_X, ~0ul - 8, KERNEL_BASE, 0, 64, 64, PAGE_SIZE}},   /* outside the file */
+        {0, {PT_LOAD, PF_R | PF_X, 0, KERNEL_BASE, 0, 64, 32, PAGE_SIZE}},          /* file > memory */
+        {2, {PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + PAGE_SIZE, 0, 8, 8, 8}},        /* shares a page */
         {2, {PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + 4 * PAGE_SIZE, 0, 8, ~0ul, 8}}, /* too large */
         {2, {PT_LOAD, PF_R | PF_W, 0, KERNEL_BASE + (2ul << 20), 0, 8, 8, 8}},
     };

@@ -92,7 +92,7 @@ def facts(s):
     """The lines under the table."""
     low, high = s["recovered_rate_95"]
     flight = s["in_flight"]
-    yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} survived: "
+    yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} recovered: "
            f"{s['recovered'] / max(1, s['activated']):.1%} (95 %: {low:.1%} to {high:.1%})")
     yield "outcomes: " + ", ".join(f"{n} {name}" for name, n in s["outcomes"].items() if n)
     if flight["kills"]:

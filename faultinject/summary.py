@@ -104,7 +104,7 @@ def summarise(run, trials):
     outside = run.get("outside") or {}  # what could not be put down to a trial
     outcomes = {o: sum(t["outcome"] == o for t in trials) for o in OUTCOMES}
     activated = sum(t["activated"] for t in trials)
-    recovered = sum(t["activated"] and t["outcome"] in ("recovered", "masked") for t in trials)
+    recovered = sum(t["activated"] and t["outcome"] == "recovered" for t in trials)
     s = {
         "schema_version": SCHEMA_VERSION,
         **{key: run.get(key) for key in ("seed", "kills", "driver", "fault", "accel", "qemu", "smp", "mem", "image_sha256",

@@ -112,7 +112,7 @@ void kernel_main(const struct handoff *h)
     symbols_init(arch_direct((paddr_t){h->kernel_file_paddr}), h->kernel_file_bytes);
     sched_init(arch_cpu(), 0);
     frame_init(h);
-    trace_init(arch_platform.cpus);
+    trace_init();
     trace(TRACE_BOOT, 0, HANDOFF_VERSION, 0);
     kernel_log("Coppice kernel: %lu MiB of memory, %u CPU, TSC %lu MHz", boot_pages >> 8, arch_platform.cpus,
                arch_platform.tsc_hz / 1000000);

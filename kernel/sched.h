@@ -46,6 +46,7 @@ struct thread { /* a page of its own */
     struct list exhausted; /* in cpu->exhausted while used up */
 };
 
+struct trace_header;
 struct cpu {
     struct arch_cpu arch;   /* first: entry code reaches it through gs */
     struct thread *current; /* NULL: idle */
@@ -59,6 +60,7 @@ struct cpu {
     uint64_t slice_tsc; /* length of a slice */
     bool slicing;       /* the timer looks after current's slice: an equal is ready */
     uint64_t idle_tsc, switches;
+    struct trace_header *trace; /* this CPU's ring */
 };
 
 void sched_init(struct cpu *c, uint32_t id);

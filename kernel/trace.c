@@ -5,30 +5,34 @@
 #include "frame.h"
 #include "print.h"
 
-static struct trace_header *header; /* of the boot CPU's ring */
-static struct trace_entry *entries;
-static paddr_t ring;
+static paddr_t ring; /* of the boot CPU */
 static struct trace object;
 
-void trace_init(uint32_t cpus)
+static void trace_open(struct cpu *c)
 {
-    assert(cpus >= 1);
     status_t s = frame_alloc_run(NULL, TRACE_PAGES, &ring);
-    if (s != OK) kernel_panic("no memory for the trace ring: %lu pages", TRACE_PAGES);
-    header = arch_direct(ring);
-    entries = (struct trace_entry *)(void *)((uint8_t *)header + PAGE_SIZE);
-    *header = (struct trace_header){.magic = TRACE_MAGIC,
-                                    .version = TRACE_VERSION,
-                                    .entries = TRACE_ENTRIES,
-                                    .tsc_hz = arch_platform.tsc_hz};
+    if (s != OK) kernel_panic("no memory for a trace ring: %lu pages", TRACE_PAGES);
+    c->trace = arch_direct(ring);
+    *c->trace = (struct trace_header){.magic = TRACE_MAGIC,
+                                      .version = TRACE_VERSION,
+                                      .cpu = c->id,
+                                      .entries = TRACE_ENTRIES,
+                                      .tsc_hz = arch_platform.tsc_hz};
+}
+
+void trace_init(void)
+{
+    trace_open(arch_cpu());
     object.object.type = OBJECT_TRACE;
 }
 
 void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b)
 {
-    struct trace_entry *e = &entries[header->head % TRACE_ENTRIES];
-    *e = (struct trace_entry){.tsc = arch_tsc(), .event = (uint16_t)event, .tag = tag, .a = a, .b = b};
-    __atomic_store_n(&header->head, header->head + 1, __ATOMIC_RELEASE);
+    struct trace_header *h = arch_cpu()->trace;
+    struct trace_entry *entries = (struct trace_entry *)(void *)((uint8_t *)h + PAGE_SIZE);
+    entries[h->head % TRACE_ENTRIES] = (struct trace_entry){
+        .tsc = arch_tsc(), .event = (uint16_t)event, .cpu = (uint16_t)h->cpu, .tag = tag, .a = a, .b = b};
+    __atomic_store_n(&h->head, h->head + 1, __ATOMIC_RELEASE);
 }
 
 paddr_t trace_paddr(void) { return ring; }

@@ -13,7 +13,7 @@ struct trace {
     struct object object;
     struct memory *memory;
 };
-void trace_init(uint32_t cpus);
+void trace_init(void);
 void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b);
 paddr_t trace_paddr(void);
 struct trace *trace_object(void);

@@ -2,7 +2,7 @@
 """Runs all tests and counts them: the Criterion programs (tests/unit, tests/model), then pytest
 (tests/unit/*.py, tests/system). The last line, `N passed, N failed`, counts test cases; a program that
 ends without a report is one failed case. Reports: BUILD/test/*.xml (JUnit), BUILD/test/summary.txt.
-Exit codes: 0 all passed, 1 some failed or none ran, 2 usage."""
+Exit codes: 0 all passed, 1 some failed or none ran, 2 usage, 3 environment."""
 import argparse
 import os
 import pathlib
@@ -57,6 +57,13 @@ def run_program(path, report):
     return counts
 
 
+def shared_memory_problem():
+    """Criterion's test processes share memory through /dev/shm; without it every program fails alike."""
+    if os.access("/dev/shm", os.W_OK | os.X_OK):
+        return None
+    return "tests: /dev/shm cannot be written by this user; Criterion needs it (mount -o remount,mode=1777 /dev/shm)"
+
+
 def run_pytest(folder, paths, report):
     if not any(p.rglob("test_*.py") for p in paths if p.exists()):
         return 0, 0, 0
@@ -74,6 +81,10 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
     args = p.parse_args()
+    problem = shared_memory_problem()
+    if problem:
+        print(problem, file=sys.stderr)
+        return 3
     reports = (ROOT / args.build / "test").resolve()
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)

@@ -104,6 +104,14 @@ static bool mapping_overlaps(struct process *p, vaddr_t start, uint64_t pages)
     return false;
 }
 
+/* W^X holds for the memory, not for one mapping: nobody writes what somebody executes. */
+static bool mapping_breaks_wx(const struct memory *m, uint32_t prot)
+{
+    uint32_t all = prot;
+    list_each(struct mapping, map, &m->mappings, of_memory) { all |= map->prot; }
+    return (all & RIGHT_WRITE) && (all & RIGHT_EXECUTE);
+}
+
 status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset, uint64_t pages,
                         uint32_t prot)
 {
@@ -117,6 +125,7 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
         pages > (USER_END - start.v) / PAGE_SIZE)
         return E_ADDRESS;
     if (mapping_overlaps(p, start, pages)) return E_EXISTS;
+    if (mapping_breaks_wx(m, prot)) return E_BUSY;
     status_t s = arch_space_prepare(p, start, pages);
     if (s != OK) return s;
     struct mapping *map = cell_alloc(p);

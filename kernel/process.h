@@ -84,7 +84,7 @@ bool process_event_take(struct process *parent, struct process_event *out);
 void process_describe(const struct process *p, struct process_info *out);
 uint64_t process_count(void);
 extern struct process *process_root; /* the first one */
-/* A predicate of kernel/invariants.h: a dead process owns zero of everything. */
+/* An invariant (docs/INVARIANTS.md): a dead process owns zero of everything. */
 bool inv_process_dead_owns_nothing(const struct process *p);
 
 #endif

@@ -443,6 +443,7 @@ static status_t sys_irq_ack(struct thread *t, struct context *c)
 {
     struct irq *i;
     TRY(decode(t, c->handle, OBJECT_IRQ, RIGHT_MANAGE, &i));
+    REQUIRE(i->user == t->process, E_STATE);
     irq_ack(i);
     return OK;
 }

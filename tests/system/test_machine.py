@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Machines of other shapes, and how a machine ends."""
+import re
+
 
 
 def test_boots_with_128_mib(machine):
@@ -27,3 +29,10 @@ def test_a_panic_names_its_place(machine):
     c.guest.qmp("inject-nmi")
     c.await_log("KERNEL PANIC")
     c.await_log("+0x")  # the backtrace has symbols
+
+
+def test_the_cpu_protects_the_kernel(machine):
+    """WP, SMEP, SMAP, UMIP (Intel SDM vol. 3A, 2.5) and EFER.NXE, read from outside."""
+    registers = dict(re.findall(r"\b(CR0|CR4|EFER)=([0-9a-f]+)", machine().guest.hmp("info registers")))
+    cr0, cr4, efer = (int(registers[name], 16) for name in ("CR0", "CR4", "EFER"))
+    assert cr0 >> 16 & 1 and cr4 >> 20 & 1 and cr4 >> 21 & 1 and cr4 >> 11 & 1 and efer >> 11 & 1

@@ -99,7 +99,7 @@ Test(hardware, death_of_the_user_masks_the_line)
     expect_ok(sys(process_kill, c.handle, CAUSE_KILLED));
     cr_assert(!host_irq_raise(IRQ_GSI, 4));
     cr_assert_eq(host_irq_find(IRQ_GSI, 4)->state, HOST_IRQ_MASKED);
-    expect_ok(sys(irq_ack, i));
+    expect_status(sys(irq_ack, i), E_STATE); /* only its user's to acknowledge, and so to unmask */
     cr_assert_eq(host_irq_find(IRQ_GSI, 4)->state, HOST_IRQ_MASKED, "nobody uses it");
     struct child d = child_make(1);
     theirs = grant(&d, i, RIGHT_MANAGE, 0);
@@ -241,7 +241,7 @@ Test(hardware, a_timer_is_armed_anew)
     host_advance(1);
     cr_assert_eq(sys(poll, n).w[0], 1, "a past deadline fires at once");
     expect_status(sys(timer_arm, t, ~0ul), E_ARGUMENT);
-    expect_ok(sys(timer_arm, t, (1ul << 62) - 1));
+    expect_ok(sys(timer_arm, t, (1ul << 60) - 1));
     host_advance(1000000);
     expect_status(sys(poll, n), E_WOULD_BLOCK);
 }

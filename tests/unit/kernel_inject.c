@@ -130,8 +130,9 @@ Test(inject, code_is_mapped_into_the_target)
     expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW | RIGHT_EXECUTE),
                   E_ARGUMENT);
     expect_status(inject(target.handle, INJECT_MAP, 0, USER_DYNAMIC + 0x10000, RW), E_HANDLE);
-    handle_t d = make(cap_derive, m, RW, 0);
-    expect_ok(inject(target.handle, INJECT_MAP, d, USER_DYNAMIC + 0x10000, RW));
+    expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW), E_BUSY); /* W^X */
+    handle_t d = make(cap_derive, m, RIGHT_READ, 0);
+    expect_ok(inject(target.handle, INJECT_MAP, d, USER_DYNAMIC + 0x10000, RIGHT_READ));
     expect_ok(sys(cap_delete, d));
     cr_assert_null(mapping_find(target.process, (vaddr_t){USER_DYNAMIC + 0x10000}));
     cr_assert_not_null(mapping_find(target.process, (vaddr_t){USER_DYNAMIC}));

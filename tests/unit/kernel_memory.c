@@ -429,3 +429,21 @@ Test(memory, a_stale_lookup_is_not_used_after_unmap)
     cr_assert_eq(user_write(process_root, at, &v, 8), E_ADDRESS);
     cr_assert_null(mapping_find(process_root, at));
 }
+
+Test(memory, what_one_place_writes_none_executes)
+{
+    handle_t m = make(memory_create, 0, 2, 0);
+    struct child c = child_make(1);
+    handle_t theirs = grant(&c, m, RIGHT_READ | RIGHT_EXECUTE, 0);
+    expect_ok(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RW));
+    expect_status(sys(memory_map, 0, m, USER_DYNAMIC + 0x10000, 0, 1, RIGHT_READ | RIGHT_EXECUTE), E_BUSY);
+    run_as(c.thread);
+    expect_status(sys(memory_map, 0, theirs, USER_DYNAMIC, 0, 1, RIGHT_READ | RIGHT_EXECUTE), E_BUSY);
+    run_as(root_thread());
+    expect_ok(sys(memory_unmap, 0, USER_DYNAMIC));
+    run_as(c.thread);
+    expect_ok(sys(memory_map, 0, theirs, USER_DYNAMIC, 0, 1, RIGHT_READ | RIGHT_EXECUTE));
+    run_as(root_thread());
+    expect_status(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RW), E_BUSY);
+    expect_ok(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RIGHT_READ));
+}

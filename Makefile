@@ -36,6 +36,20 @@ ifneq ($(unknown),)
     $(error unknown target $(unknown). Allowed: $(TARGETS))
 endif
 
+# A variable that the target would not look at is a mistake too.
+machine_options := SMP MEM ACCEL DISK QEMU_EXTRA
+options_run := $(machine_options)
+options_debug := $(machine_options)
+options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
+options_test := SEED
+options_bench := MEM QEMU_EXTRA
+options_help := $(VARIABLES)
+options_doctor := $(VARIABLES)
+options_every := V BUILD NOREPLAY JOBS MAKEFLAGS
+refuse = $(if $(filter-out $(options_every) $(options_$1),$(given)),$(error `make $1` does not use \
+    $(filter-out $(options_every) $(options_$1),$(given)). Allowed: $(options_$1) $(filter-out MAKEFLAGS,$(options_every))))
+$(foreach goal,$(or $(MAKECMDGOALS),help),$(call refuse,$(goal)))
+
 build = @$(MAKE) -f tools/build.mk -j$(JOBS)
 quoted = '$(subst ','\'',$($1))'
 machine = --smp $(SMP) --mem $(MEM) --accel $(ACCEL) $(if $(DISK),--disk $(call quoted,DISK)) \

@@ -3,7 +3,6 @@
 import re
 
 
-
 def test_boots_with_128_mib(machine):
     assert machine(mem="128M").service("virtio_blk")["state"] == "running"
 

@@ -95,38 +95,51 @@ class Campaign:
         self.guest = self.log = self.ring = self.typist = None
         self.outside = collections.Counter()
         self.machine = self.running = None
+        self.hashing = set()   # trials to whose end the user's disk was being read
+        self.ending = None     # the exception that ended the campaign early
         self.findings = []
         self.shown, self.window_start = set(), 0  # trials already reported; entries of older ones
 
     # --- life ---------------------------------------------------------------------------------------------
     def run(self):
-        """Returns the summary. Raises qemu.EnvironmentProblem if nothing could be started, and
-        KeyboardInterrupt after everything is written."""
+        """Returns the summary. Whatever ended the campaign early (Ctrl-C, a full disk, a mistake in here) is
+        raised again after QEMU was stopped and everything that is known was written."""
         self.started = datetime.datetime.now(datetime.timezone.utc)
         self.folder = self.make_folder()
         plans.write(self.o.plan, self.folder / "plan.jsonl")
-        interrupted = False
         try:
-            self.boot()
-            self.play()
-            self.finish()
-        except GuestGone as gone:
-            self.panic = gone.panic
-            self.trouble = str(gone)
-        except trace.TraceProblem as problem:
-            self.trouble = str(problem)
-        except KeyboardInterrupt:
-            interrupted = True
-            self.trouble = "interrupted"
+            for step in (self.boot, self.play, self.finish):
+                if not self.trouble:
+                    self.attempt(step)
+            self.attempt(self.last_trace)
         finally:
-            self.last_trace()
-            self.stop()
-            self.judge_last()
-        self.check()
-        result = self.write()
-        if interrupted:
-            raise KeyboardInterrupt
+            self.attempt(self.stop)
+        for step in (self.full_disk, self.judge_last, self.check):
+            self.attempt(step)
+        before = self.ending
+        result = self.attempt(self.write)
+        if self.ending is not before and isinstance(self.ending, KeyboardInterrupt):
+            self.attempt(self.write)  # the Ctrl-C came into the middle of it
+        if self.ending:
+            raise self.ending
         return result
+
+    def attempt(self, step):
+        """One step; its failure is noted, and the steps that clean up and write are made all the same."""
+        try:
+            return step()
+        except GuestGone as gone:
+            self.panic = self.panic or gone.panic
+            self.trouble = self.trouble or str(gone)
+        except trace.TraceProblem as problem:
+            self.trouble = self.trouble or str(problem)
+        except KeyboardInterrupt as problem:
+            self.ending = self.ending or problem
+            self.trouble = self.trouble or "interrupted"
+        except Exception as problem:
+            self.ending = self.ending or problem
+            self.trouble = self.trouble or f"{type(problem).__name__}: {problem}"
+        return None
 
     def make_folder(self):
         stamp = self.started.strftime("%Y%m%dT%H%M%SZ")
@@ -210,6 +223,8 @@ class Campaign:
         if typed:
             self.typist.rest()
             self.typing[trial.n] = self.typist.problems[known:]
+        if self.ledger.diskhash is None:
+            self.hashing.add(trial.n)
         self.read_trace()
         self.judge_last()
         self.done.append(trial)
@@ -239,6 +254,12 @@ class Campaign:
             self.log.join(5)
             self.panic = self.panic or self.log.panic
 
+    def full_disk(self):
+        """QEMU pauses the guest when it cannot write data.img any more; the guest is only silent then."""
+        for event in self.guest.events if self.guest else ():
+            if event.get("event") == "BLOCK_IO_ERROR" and event["data"].get("nospace"):
+                raise qemu.EnvironmentProblem(f"{self.folder}: no space left for the disks of the guest")
+
     # --- trace and outcomes ---------------------------------------------------------------------------------
     def read_trace(self):
         lost = self.ring.lost
@@ -266,7 +287,7 @@ class Campaign:
             panic=self.panic if trial.n == last else None,
             trouble=self.trouble if running is trial else None,
             lost=[f for f in findings if f.trial == trial.n], events=self.ledger.counts[trial.n],
-            typing=self.typing.get(trial.n, []))
+            typing=self.typing.get(trial.n, []), disk_in_use=not self.o.disk or trial.n in self.hashing)
 
     def judge_last(self):
         """Judges the latest finished trial for the eyes of whoever watches; the record is made at the end."""
@@ -292,7 +313,6 @@ class Campaign:
         self.findings = verify.check_disk(data, acks) if acks.places and data.exists() else []
         self.places_checked = len(acks.last)
         self.verified = bool(acks.count)
-        self.outside["repeated_acks"] = len(acks.repeated)
         if self.disk:
             self.disk_after()
 
@@ -316,6 +336,7 @@ class Campaign:
         tried = self.done + ([self.running] if self.running else [])
         lines = [judge.record(self.evidence(t, windows, self.findings), self.o.replay(t.n)) for t in tried]
         known = {t.n for t in tried}
+        self.outside = collections.Counter(repeated_acks=len(self.ledger.acks.repeated))
         self.outside["lost"] = sum(f.trial not in known for f in self.findings)
         for n, counts in self.ledger.counts.items():
             if n not in known:
@@ -347,6 +368,19 @@ class Campaign:
             "services": [s["name"] for _, s in sorted(self.services.items())],
             "bad_lines": self.log.bad_lines[:10] if self.log else [],
         }
+
+
+def load_acks(folder):
+    """The acknowledgements of a finished run, from its kernel log."""
+    ledger = Ledger()
+    with open(folder / "kernel.log", errors="replace") as log:
+        for line in log:
+            try:
+                event = json.loads(line) if line.startswith("{") else {}
+            except ValueError:  # cut off by the end of the run
+                continue
+            ledger.take(event)
+    return ledger.acks
 
 
 def write_whole(path, text):

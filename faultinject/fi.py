@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """fi: kill drivers under load, check from outside that nothing was lost, measure the recovery.
 
-Exit codes: 0 targets met, 1 a target missed, 2 usage, 3 environment, 4 the harness itself failed."""
+Exit codes: 0 targets met, 1 a target missed, 2 usage, 3 environment, 4 the harness itself failed
+or was interrupted (Ctrl-C, SIGTERM, SIGHUP; QEMU is stopped, and what there is is written)."""
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import traceback
 
@@ -15,12 +18,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import campaign, plan, report, summary  # noqa: E402
+from faultinject import campaign, plan, report, summary, verify  # noqa: E402
 from tools import qemu  # noqa: E402
 
 MET, MISSED, USAGE, ENVIRONMENT, HARNESS = range(5)
 SEED, KILLS = 1, 200
 KILLS_MAX = 1_000_000
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,6 +89,10 @@ def parser():
     s = sub.add_parser("summarise", help="make DIR/summary.json again from run.json and trials.jsonl", allow_abbrev=False)
     s.add_argument("folder", type=pathlib.Path)
     s.set_defaults(function=cmd_summarise)
+    s = sub.add_parser("verify", help="check DIR/data.img again against the acknowledgements in DIR/kernel.log",
+                       allow_abbrev=False)
+    s.add_argument("folder", type=pathlib.Path)
+    s.set_defaults(function=cmd_verify)
     s = sub.add_parser("faults", help="list faults and drivers", allow_abbrev=False)
     s.set_defaults(function=cmd_faults)
     return p, sub.choices
@@ -126,6 +134,8 @@ def check_environment(args):
             raise qemu.EnvironmentProblem(f"{tool} is missing: run `make deps`")
     if args.disk and not os.access(args.disk, os.R_OK):
         raise qemu.EnvironmentProblem(f"{args.disk}: cannot be read")
+    if args.disk and qemu.disk_info(args.disk)["virtual-size"] == 0:
+        raise plan.UsageProblem(f"{args.disk}: the image is empty (0 bytes); DISK= takes one with something on it")
     if not (args.image / "boot.img").is_file():
         raise qemu.EnvironmentProblem(f"{args.image}/boot.img is missing: run `make image`")
 
@@ -144,6 +154,7 @@ def run_once(options):
 
 def cmd_run(args):
     trials = chosen_plan(args)
+    qemu.split_extra(args.qemu_extra)
     check_environment(args)
     if args.times > 1 and len(trials) != 1:
         raise plan.UsageProblem("--times needs one trial: --only N, or --replay DIR --trial N")
@@ -176,6 +187,20 @@ def cmd_summarise(args):
     return summary.exit_code(result)
 
 
+def cmd_verify(args):
+    for name in ("kernel.log", "data.img"):
+        if not (args.folder / name).is_file():
+            raise plan.UsageProblem(f"{args.folder / name}: not there; verify takes a run folder")
+    acks = campaign.load_acks(args.folder)
+    if not acks.count:
+        raise plan.UsageProblem(f"{args.folder / 'kernel.log'}: holds no acknowledgement: nothing to verify")
+    findings = verify.check_disk(args.folder / "data.img", acks)
+    for finding in findings:
+        print(finding.text())
+    print(f"{acks.count} writes acknowledged, {len(acks.last)} places checked, {len(findings)} lost")
+    return MISSED if findings else MET
+
+
 def cmd_faults(_):
     for name, text in plan.FAULTS.items():
         print(f"{name:<15}{text}")
@@ -183,11 +208,23 @@ def cmd_faults(_):
     return MET
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def catch_signals():
+    """SIGTERM and SIGHUP end a campaign as Ctrl-C does. What the caller ignores (nohup) stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
+
+
 def main(argv=None):
     args = parse(argv)
     try:
+        catch_signals()
         return args.function(args)
-    except plan.UsageProblem as problem:
+    except (plan.UsageProblem, qemu.UsageProblem) as problem:
         print(f"fi: {problem}", file=sys.stderr)
         return USAGE
     except qemu.EnvironmentProblem as problem:
@@ -197,7 +234,10 @@ def main(argv=None):
         print("\nfi: interrupted: QEMU is stopped; what there is was written to "
               f"{getattr(args, 'out', build() / 'chaos')}/latest", file=sys.stderr)
         return HARNESS
-    except Exception:
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in NO_ROOM:
+            print(f"fi: {problem.filename or getattr(args, 'out', '')}: {problem.strerror}", file=sys.stderr)
+            return ENVIRONMENT
         traceback.print_exc()
         print("fi: the harness failed; this is a bug in faultinject/", file=sys.stderr)
         return HARNESS

@@ -29,6 +29,7 @@ class Evidence:
     lost: list = dataclasses.field(default_factory=list)        # verify.Finding
     events: dict = dataclasses.field(default_factory=dict)      # mismatch, duplicate, io_error -> count
     typing: list = dataclasses.field(default_factory=list)      # typist's problems
+    disk_in_use: bool = True         # virtio_disk had a client with work until the trial ended
 
 
 def recoveries(e):
@@ -159,10 +160,14 @@ def record(e, replay):
 
 def in_flight(e, found):
     """Requests issued to the device and not completed when a block driver died: counted by recovery in the
-    ledger; where the trial spoiled the ledger, by the injector in the moment before. None: no such death."""
+    ledger; where the trial spoiled the ledger, by the injector in the moment before. None: no such death. A user's disk that has been read whole has no requests
+    any more: its driver's deaths then say nothing."""
+    loaded = [s for s in BLOCK_SERVICES if s == LOADED or e.disk_in_use]
     if e.trial.fault == "garbage":
+        if e.trial.service not in loaded:
+            return None
         return e.report["in_flight"] if e.report and e.report["poked"] else None
-    return max((r.in_flight for r in found if r.service in BLOCK_SERVICES and r.in_flight is not None), default=None)
+    return max((r.in_flight for r in found if r.service in loaded and r.in_flight is not None), default=None)
 
 
 def describe(r, tsc_hz):

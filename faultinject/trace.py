@@ -42,6 +42,8 @@ class Header:
 
 
 def parse_header(data):
+    if len(data) < HEADER.size:
+        raise TraceProblem(f"the trace ring's header has {len(data)} bytes instead of {HEADER.size}")
     magic, version, _, entries, tsc_hz, head = HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION:
         raise TraceProblem(f"no trace ring of version {VERSION}: magic {magic:#x}, version {version}")
@@ -105,5 +107,8 @@ def memory_reader(guest, folder):
 
     def read_memory(paddr, size):
         guest.qmp("pmemsave", val=paddr, size=size, filename=str(path))
-        return path.read_bytes()
+        data = path.read_bytes()
+        if len(data) != size:
+            raise TraceProblem(f"QEMU gave {len(data)} bytes of guest memory instead of {size}")
+        return data
     return read_memory

@@ -5,9 +5,9 @@ import array
 import dataclasses
 import hashlib
 import itertools
-import json
-import subprocess
 import sys
+
+from tools import qemu
 
 RECORD_BYTES = 4096
 MAGIC = 0x3144524F43504F43  # "COPCORD1"
@@ -113,12 +113,10 @@ def file_sha256(path):
 def image_sha256(path, image_format, scratch):
     """(SHA-256, bytes) of what a disk image shows to a machine, whatever its format; only read. scratch:
     a file name for an unpacked copy, removed again."""
-    info = json.loads(subprocess.run(["qemu-img", "info", "-U", "--output=json", str(path)], capture_output=True,
-                                     text=True, check=True).stdout)
-    size, flat = info["virtual-size"], path
+    size, flat = qemu.disk_info(path)["virtual-size"], path
     if image_format != "raw":
-        subprocess.run(["qemu-img", "convert", "-U", "-f", image_format, "-O", "raw", str(path), str(scratch)],
-                       check=True, stdout=subprocess.DEVNULL)
+        qemu.qemu_img(scratch, f"{path} cannot be unpacked", "convert", "-U", "-f", image_format, "-O", "raw",
+                      str(path), str(scratch))
         flat = scratch
     digest, done = hashlib.sha256(), 0
     with open(flat, "rb") as f:

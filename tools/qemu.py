@@ -13,6 +13,7 @@ nothing to connect to, no path-length limit, nothing left behind. If QEMU dies, 
     guest.stop()
 """
 import argparse
+import ctypes
 import dataclasses
 import json
 import os
@@ -36,11 +37,16 @@ OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 LOADER_LINE = b"Coppice loader"
 DATA_DISK_BYTES = 64 << 20
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PROBE_SECONDS = 20  # OVMF reaches the loader in 3.5 to 5 s even without hardware help
 
 
 class EnvironmentProblem(Exception):
     """The machine we run on lacks something; callers exit with 3."""
+
+
+class UsageProblem(Exception):
+    """An option cannot be meant like that; callers exit with 2."""
 
 
 @dataclasses.dataclass
@@ -63,7 +69,15 @@ class Machine:
         self.image = pathlib.Path(self.image)
         self.run = pathlib.Path(self.run)
         if isinstance(self.extra, str):
-            self.extra = shlex.split(self.extra)
+            self.extra = split_extra(self.extra)
+
+
+def split_extra(text):
+    """The words of QEMU_EXTRA."""
+    try:
+        return shlex.split(text)
+    except ValueError as problem:
+        raise UsageProblem(f"QEMU_EXTRA={text}: {problem}") from None
 
 
 def qemu_version():
@@ -71,20 +85,29 @@ def qemu_version():
     return re.search(r"version (\S+)", out).group(1)
 
 
-def disk_format(path):
-    """raw, qcow2, ... as qemu-img sees it; force_share: somebody may have it open."""
-    out = subprocess.run(["qemu-img", "info", "-U", "--output=json", str(path)],
-                         capture_output=True, text=True)
+def qemu_img(path, problem, *words):
+    """Runs qemu-img; its failure is put down to the path."""
+    out = subprocess.run(["qemu-img", *words], capture_output=True, text=True)
     if out.returncode != 0:
-        raise EnvironmentProblem(f"{path}: not a readable disk image: {out.stderr.strip()}")
-    return json.loads(out.stdout)["format"]
+        raise EnvironmentProblem(f"{path}: {problem}: {out.stderr.strip()}")
+    return out.stdout
+
+
+def disk_info(path):
+    """What qemu-img says of an image; force_share: somebody may have it open."""
+    return json.loads(qemu_img(path, "not a readable disk image", "info", "-U", "--output=json", str(path)))
+
+
+def disk_format(path):
+    """raw, qcow2, ... as qemu-img sees it."""
+    return disk_info(path)["format"]
 
 
 def overlay(base, path):
     """A new qcow2 at path that shows base and takes all writes; base itself is never written."""
     base = pathlib.Path(base).resolve()
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk_format(base),
-                    "-b", str(base), str(path)], check=True, stdout=subprocess.DEVNULL)
+    qemu_img(path, "the overlay cannot be made", "create", "-q", "-f", "qcow2", "-F", disk_format(base),
+             "-b", str(base), str(path))
     return pathlib.Path(path)
 
 
@@ -162,22 +185,31 @@ class Guest:
         self.machine, self.process, self.line = machine, process, line
         self.log, self.console, self.channel = (sockets.get(n) for n in ("log", "console", "channel"))
         self._qmp = sockets["qmp"]
-        self._lines = self._qmp.makefile("r", encoding="utf-8")
+        self._input, self._commands = b"", 0
         self.events = []
         self._message()  # the greeting
         self.qmp("qmp_capabilities")
 
     def _message(self):
-        line = self._lines.readline()
-        if not line:
-            error = (self.machine.run / "qemu.err").read_text(errors="replace").strip()
-            raise EnvironmentProblem(f"QEMU ended: {error or 'no message'}")
+        """The next message. The buffer is ours: what a Ctrl-C finds half read is still there afterwards."""
+        while b"\n" not in self._input:
+            data = self._qmp.recv(65536)
+            if not data:
+                error = (self.machine.run / "qemu.err").read_text(errors="replace").strip()
+                raise EnvironmentProblem(f"QEMU ended: {error or 'no message'}")
+            self._input += data
+        line, self._input = self._input.split(b"\n", 1)
         return json.loads(line)
 
     def qmp(self, execute, **arguments):
-        self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        """The command's result. A reply to an earlier command, given up by a Ctrl-C, is dropped."""
+        self._commands += 1
+        number = self._commands
+        self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments, "id": number}).encode() + b"\n")
         while True:
             message = self._message()
+            if "event" not in message and message.get("id") != number:
+                continue
             if "return" in message:
                 return message["return"]
             if "error" in message:
@@ -198,9 +230,11 @@ class Guest:
             self.process.terminate()  # QEMU takes SIGTERM as `quit`: disks are flushed and closed
             try:
                 self.process.wait(20)
-            except subprocess.TimeoutExpired:
+            except BaseException as problem:  # too slow, or a second Ctrl-C: it ends all the same
                 self.process.kill()
                 self.process.wait()
+                if not isinstance(problem, subprocess.TimeoutExpired):
+                    raise
         for s in (self.log, self.console, self.channel, self._qmp):
             if s:
                 s.close()
@@ -210,6 +244,16 @@ class Guest:
 
     def __exit__(self, *_):
         self.stop()
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _end_with_parent(parent):
+    """For the child between fork and exec: the kernel kills it when the thread that started it ends, even by
+    SIGKILL. The group and session that start_new_session makes do not matter to that."""
+    if _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
+        os._exit(127)  # the parent may have ended before the call
 
 
 def start(m, resolve=True):
@@ -224,9 +268,11 @@ def start(m, resolve=True):
     line = command(m, {name: s.fileno() for name, s in theirs.items()})
     if m.verbose:
         print(shlex.join(line), file=sys.stderr, flush=True)
+    parent = os.getpid()
     with open(m.run / "qemu.err", "wb") as errors:
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
                                    pass_fds=[s.fileno() for s in theirs.values()],
+                                   preexec_fn=lambda: _end_with_parent(parent),
                                    start_new_session=True)  # our Ctrl-C is ours to handle
     for s in theirs.values():
         s.close()
@@ -407,3 +453,6 @@ if __name__ == "__main__":
     except EnvironmentProblem as problem:
         print(f"qemu.py: {problem}", file=sys.stderr)
         sys.exit(3)
+    except UsageProblem as problem:
+        print(f"qemu.py: {problem}", file=sys.stderr)
+        sys.exit(2)

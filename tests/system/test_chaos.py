@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Campaigns as a user runs them: a small one passes, one without replay does not, wrong words are refused."""
 import hashlib
+import json
 import os
 import pathlib
 import signal
@@ -9,7 +10,8 @@ import time
 
 import pytest
 
-from tests.system.conftest import BUILD, ROOT
+from tests.system.conftest import BUILD, ROOT  # puts ROOT on the path
+from faultinject import campaign, verify
 
 
 def test_a_small_campaign_meets_its_targets(fi):
@@ -45,6 +47,7 @@ def test_a_disk_of_your_own(fi, tmp_path, form):
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
     before = image.read_bytes()
     done = fi("run", "--seed", 1, "--kills", 5, "--driver", "virtio_disk", "--fault", "kill", "--disk", image)
+    assert done.code == 0, done.text
     assert done.summary()["disk"]["equal"] and done.summary()["disk"]["untouched"], done.text
     assert image.read_bytes() == before
 
@@ -68,21 +71,57 @@ def processes_with(path):
     return found
 
 
-def test_interrupted_it_writes_what_there_is(tmp_path):
-    out = tmp_path / "chaos"
+def campaign_at_trial(out, n):
+    """A long campaign, running, that has reported trial n."""
     process = subprocess.Popen([str(ROOT / "faultinject/fi"), "run", "--kills", "1000", "--out", str(out), "--image",
                                 str(BUILD / "image/chaos")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
-        if line.lstrip().startswith("3 "):
+        if line.lstrip().startswith(f"{n} "):
             break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 4 and "interrupted" in errors
-    assert len((out / "latest/trials.jsonl").read_text().splitlines()) >= 3
+    assert process.poll() is None and processes_with(out)
+    return process
+
+
+def await_no_process(out):
     deadline = time.monotonic() + 5
     while processes_with(out) and time.monotonic() < deadline:
         time.sleep(0.1)  # the kernel reaps a killed process a little later
     assert not processes_with(out), "QEMU is still there"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_it_writes_what_there_is(tmp_path, number):
+    out = tmp_path / "chaos"
+    process = campaign_at_trial(out, 3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 4 and "interrupted" in errors
+    assert len((out / "latest/trials.jsonl").read_text().splitlines()) >= 3
+    assert json.loads((out / "latest/summary.json").read_text())["trouble"] == "interrupted"
+    await_no_process(out)
+
+
+def test_killed_it_leaves_no_machine(tmp_path):
+    out = tmp_path / "chaos"
+    process = campaign_at_trial(out, 1)
+    process.kill()
+    process.communicate(timeout=60)
+    await_no_process(out)
+
+
+def test_the_check_of_a_real_disk_can_fail(fi):
+    """One acknowledged record of a good run is put back to what was there before: it must be missed."""
+    folder = (fi("run", "--seed", 4, "--kills", 3, "--fault", "kill").out / "latest").resolve()
+    good = fi("verify", folder)
+    assert good.code == 0 and " 0 lost" in good.text, good.text
+    acks = campaign.load_acks(folder)
+    place, (seq, _) = max(acks.last.items(), key=lambda item: item[1])
+    with open(folder / "data.img", "r+b") as image:
+        image.seek(place * verify.RECORD_BYTES)
+        older = seq - acks.places
+        image.write(verify.make_record(older, place, acks.seed) if older > 0 else bytes(verify.RECORD_BYTES))
+    bad = fi("verify", folder)
+    assert bad.code == 1 and " 1 lost" in bad.text and f"place {place}: write {seq} was acknowledged" in bad.text, bad.text
 
 
 @pytest.mark.parametrize("words,allowed", [
@@ -93,6 +132,7 @@ def test_interrupted_it_writes_what_there_is(tmp_path):
     (["run", "--seed", "x"], "not a number"),
     (["run", "--sed", "1"], "--seed"),
     (["run", "--trial", "3"], "--replay"),
+    (["run", "--qemu-extra", "-name 'x"], "QEMU_EXTRA"),
     (["dance"], "run"),
 ])
 def test_usage_is_refused_with_what_is_allowed(fi, words, allowed):
@@ -103,3 +143,10 @@ def test_usage_is_refused_with_what_is_allowed(fi, words, allowed):
 def test_a_missing_boot_disk_is_an_environment_problem(fi, tmp_path):
     done = fi("run", build=tmp_path)
     assert done.code == 3 and "make image" in done.text
+
+
+def test_an_empty_disk_is_refused(fi, tmp_path):
+    image = tmp_path / "empty.img"
+    image.touch()
+    done = fi("run", "--disk", image)
+    assert done.code == 2 and str(image) in done.text and "empty" in done.text, done.text

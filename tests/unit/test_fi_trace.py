@@ -67,6 +67,12 @@ def test_not_a_ring_is_refused():
         trace.parse_header(bytes(trace.HEADER.size))
 
 
+@pytest.mark.parametrize("size", [0, 1, trace.HEADER.size - 1])
+def test_a_short_header_is_refused(size):
+    with pytest.raises(trace.TraceProblem, match="bytes"):
+        trace.parse_header(bytes(size))
+
+
 def e(tsc, event, service, generation, a=0, b=0):
     mark = None
     if event in MARK:

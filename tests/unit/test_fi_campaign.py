@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The end of a campaign, whatever ends it: QEMU is stopped, what is known is written, and the exit code tells."""
+import errno
+import json
+import socket
+
+import pytest
+
+from faultinject import campaign, fi, judge, plan, trace
+from tools import qemu
+
+
+class Silent:
+    def stage(self, *_):
+        pass
+
+    trial = close = stage
+
+
+class Machine:
+    events = []
+    stopped = False
+
+    def stop(self):
+        self.stopped = True
+
+
+class Log:
+    panic = None
+    bad_lines = []
+
+    def join(self, _):
+        pass
+
+
+@pytest.fixture
+def doomed(tmp_path, monkeypatch):
+    """doomed(step, problem): a campaign whose step raises the problem."""
+    (tmp_path / "system.img").touch()
+    monkeypatch.setattr(qemu, "qemu_version", lambda: "0")
+
+    def make(step, problem):
+        c = campaign.Campaign(campaign.Options(1, plan.make_plan(1, 3, "mix", "mix"), image=tmp_path, out=tmp_path), Silent())
+
+        def fail(*_):
+            raise problem
+
+        def boot():
+            c.guest, c.log = Machine(), Log()
+        for name in ("play", "finish", "last_trace"):
+            setattr(c, name, lambda: None)
+        c.boot = boot
+        setattr(c, step, fail)
+        return c
+    return make
+
+
+@pytest.mark.parametrize("step", ["play", "finish", "last_trace", "judge_last", "check"])
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), ValueError("mistake"), OSError(errno.ENOSPC, "full")])
+def test_whatever_fails_the_machine_is_stopped_and_the_summary_written(doomed, step, problem):
+    c = doomed(step, problem)
+    with pytest.raises(type(problem)):
+        c.run()
+    assert c.guest.stopped
+    assert json.loads((c.folder / "summary.json").read_text())["trouble"]
+
+
+def test_a_bad_trace_ends_it_without_an_exception(doomed):
+    c = doomed("play", trace.TraceProblem("short"))
+    assert c.run()["trouble"] == "short" and c.guest.stopped
+
+
+def test_a_guest_paused_on_a_full_disk_is_an_environment_problem(doomed):
+    c = doomed("play", campaign.GuestGone("no 'trial' from the guest in time"))
+    Machine.events = [{"event": "BLOCK_IO_ERROR", "data": {"nospace": True}}]
+    try:
+        with pytest.raises(qemu.EnvironmentProblem, match="no space"):
+            c.run()
+    finally:
+        Machine.events = []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_no_room_is_an_environment_problem_that_names_the_path(monkeypatch, capsys, number):
+    def full(_):
+        raise OSError(number, "no room", "some/path")
+    monkeypatch.setattr(fi, "cmd_faults", full)
+    assert fi.main(["faults"]) == fi.ENVIRONMENT
+    assert "some/path" in capsys.readouterr().err
+
+
+def test_a_reply_to_a_command_that_was_given_up_is_dropped():
+    ours, theirs = socket.socketpair()
+    guest = qemu.Guest.__new__(qemu.Guest)
+    guest._qmp, guest._input, guest._commands, guest.events = ours, b"", 6, []
+    theirs.sendall(b'{"return": "old", "id": 6}\n{"event": "STOP"}\n{"return": "new", "id": 7}\n')
+    assert guest.qmp("query-status") == "new" and guest.events == [{"event": "STOP"}]
+    assert json.loads(theirs.recv(4096))["id"] == 7
+
+
+def test_a_disk_that_was_read_whole_has_nothing_in_flight():
+    e = judge.Evidence(plan.Trial(1, "virtio_disk", "kill", 0, 1, 0, 1), None, None, {})
+    found = [type("R", (), {"service": s, "in_flight": n})() for s, n in (("virtio_disk", 0), ("virtio_blk", None))]
+    assert judge.in_flight(e, found) == 0
+    e.disk_in_use = False
+    assert judge.in_flight(e, found) is None

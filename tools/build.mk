@@ -227,9 +227,9 @@ check-docs:
 check-cppcheck:
 	$(Q)tools/cppcheck.sh $(BUILD)
 check-size:
-	$(Q)$(PYTHON) tools/size.py --max 6000
+	$(Q)$(PYTHON) tools/size.py --max 10000
 size: $(BUILD)/kernel/kernel.boot
-	$(Q)$(PYTHON) tools/size.py --max 6000 --elf $(BUILD)/kernel/kernel.boot
+	$(Q)$(PYTHON) tools/size.py --max 10000 --elf $(BUILD)/kernel/kernel.boot
 
 -include $(shell find $(BUILD)/kernel $(BUILD)/user $(BUILD)/efi $(BUILD)/host $(BUILD)/tests \
            -name '*.d' 2>/dev/null)

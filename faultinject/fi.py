@@ -19,6 +19,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from faultinject import campaign, plan, report, summary, verify  # noqa: E402
+from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
 MET, MISSED, USAGE, ENVIRONMENT, HARNESS = range(5)
@@ -93,6 +94,20 @@ def parser():
                        allow_abbrev=False)
     s.add_argument("folder", type=pathlib.Path)
     s.set_defaults(function=cmd_verify)
+    s = sub.add_parser("report", help="make DIR/report.html, and files for CI, Prometheus, HdrHistogram and Perfetto",
+                       allow_abbrev=False)
+    s.add_argument("folder", type=pathlib.Path)
+    s.set_defaults(function=cmd_report)
+    s = sub.add_parser("trace", help="make DIR/trial-N.trace.json of one trial, for ui.perfetto.dev", allow_abbrev=False)
+    s.add_argument("folder", type=pathlib.Path)
+    s.add_argument("trial", type=whole(1, KILLS_MAX))
+    s.set_defaults(function=cmd_trace)
+    s = sub.add_parser("compare", help="two run folders side by side", allow_abbrev=False)
+    s.add_argument("a", type=pathlib.Path, metavar="A")
+    s.add_argument("b", type=pathlib.Path, metavar="B")
+    s.add_argument("--fail-if", action="append", default=[], metavar="CONDITION",
+                   help="exit 1 if B is worse than A: p99+20%%, recovered-0.1%%; may be given several times")
+    s.set_defaults(function=cmd_compare)
     s = sub.add_parser("faults", help="list faults and drivers", allow_abbrev=False)
     s.set_defaults(function=cmd_faults)
     return p, sub.choices
@@ -199,6 +214,47 @@ def cmd_verify(args):
         print(finding.text())
     print(f"{acks.count} writes acknowledged, {len(acks.last)} places checked, {len(findings)} lost")
     return MISSED if findings else MET
+
+
+def cmd_report(args):
+    r = runs.load(args.folder)
+    try:
+        from faultinject.reports import html
+        page = html.render(r)
+        written = [runs.write(args.folder / "metrics.prom", exports.prometheus(r))]
+    except ImportError as problem:
+        raise qemu.EnvironmentProblem(f"{problem.name} is missing: run `make deps`") from None
+    written += [runs.write(args.folder / "report.html", page), runs.write(args.folder / "junit.xml", exports.junit(r)),
+                runs.write(args.folder / "recovery.hgrm", exports.hgrm([t["recovery_us"] for t in r.recovered()]))]
+    for n in html.noteworthy(r):
+        text = perfetto.trial(r, n)
+        if text:
+            written.append(runs.write(args.folder / f"trial-{n}.trace.json", text))
+    for path in written:
+        print(path)
+    return MET
+
+
+def cmd_trace(args):
+    r = runs.load(args.folder)
+    text = perfetto.trial(r, args.trial)
+    if text is None:
+        raise plan.UsageProblem(f"{args.folder}: holds no trace of trial {args.trial}")
+    print(runs.write(args.folder / f"trial-{args.trial}.trace.json", text))
+    return MET
+
+
+def cmd_compare(args):
+    conditions = [(text, compare.parse_condition(text)) for text in args.fail_if]
+    a, b = runs.load(args.a), runs.load(args.b)
+    rows = compare.compare(a, b)
+    print("\n".join(compare.table(rows)))
+    for line in compare.differences(a, b):
+        print(f"differs: {line}")
+    worse = [text for text, condition in conditions if compare.holds(condition, rows)]
+    for text in worse:
+        print(f"worse: {text}")
+    return MISSED if worse else MET
 
 
 def cmd_faults(_):

@@ -10,9 +10,10 @@
  *   ABSENT    on_death (optional, device not found), judge (optional, depends on an absent one)
  *   DONE      on_death (restart kind), on_stop
  * A rest_for_one group is the same as restart-with edges from each member to all earlier members.
- * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all.
+ * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all. The
+ * pass visits only those whose verdict may have changed (core_index.h): a step costs as much as it affects.
  */
-#include "core.h"
+#include "core_index.h"
 #include "abi/trace.h"
 
 #define NS_PER_MS         1000000ull
@@ -34,6 +35,14 @@ bool supervisor_state_live(enum service_state state)
 {
     return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING ||
            state == SERVICE_STATE_FAILING || state == SERVICE_STATE_STOPPING;
+}
+
+uint32_t supervisor_live(const struct supervisor_state *state)
+{
+    uint32_t live = 0;
+    for (enum service_state s = 0; s < SERVICE_STATES; s++)
+        if (supervisor_state_live(s)) live += state->in_state[s];
+    return live;
 }
 
 static bool serving(enum service_state state)
@@ -58,10 +67,14 @@ static void ask_for_tick(struct step *step, uint64_t ns)
 
 static void enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
 {
-    struct supervised *s = &step->state->service[i];
-    s->state = to;
-    s->deadline_ns = deadline_ns;
+    struct supervisor_state *state = step->state;
+    state->in_state[state->service[i].state]--;
+    state->in_state[to]++;
+    state->service[i].state = to;
+    deadline_set(state, i, deadline_ns);
     if (deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, deadline_ns);
+    if (to == SERVICE_STATE_WAITING) set_add(&state->stale, i);
+    index_affected(state, i);
 }
 
 static void report(struct step *step, uint32_t i)
@@ -87,39 +100,15 @@ static void fail(struct step *step, uint32_t i, enum cause cause)
 }
 
 /* --- Groups and dependencies ---------------------------------------------------------------- */
-/* Bit of the service's group if that is rest_for_one, else 0. */
-static uint32_t rest_bit(const struct supervisor_state *state, uint32_t i)
-{
-    uint16_t group = entry_of(state, i)->group;
-    if (group == MANIFEST_NONE) return 0;
-    return state->manifest->group[group].strategy == STRATEGY_REST_FOR_ONE ? 1u << group : 0;
-}
-
-/* Marks all that restart with i, directly or through others. */
-static void mark_followers(struct supervisor_state *state, uint32_t i)
-{
-    uint32_t groups = rest_bit(state, i);
-    for (uint32_t j = 1; j < state->count; j++) state->service[j].marked = j == i;
-    for (uint32_t j = i + 1; j < state->count; j++) {
-        const struct manifest_service *m = entry_of(state, j);
-        bool follows = (rest_bit(state, j) & groups) != 0;
-        for (uint32_t d = 0; d < m->depend_count; d++)
-            follows |=
-                m->depend[d].kind == DEPEND_RESTART_WITH && state->service[m->depend[d].service].marked;
-        state->service[j].marked = follows;
-        if (follows) groups |= rest_bit(state, j);
-    }
-}
-
 /* Last started, first killed. */
 static void stop_followers(struct step *step, uint32_t i)
 {
     struct supervisor_state *state = step->state;
-    if (!state->service[i].leads) return;
-    mark_followers(state, i);
-    for (uint32_t j = state->count - 1; j > i; j--)
-        if (state->service[j].marked && serving(state->service[j].state))
-            kill_into(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
+    index_followers(state, i);
+    for (uint32_t j; (j = set_highest(&state->marked)) != SET_NONE;) {
+        set_remove(&state->marked, j);
+        if (serving(state->service[j].state)) kill_into(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
+    }
 }
 
 /* In order of precedence. */
@@ -152,10 +141,26 @@ static enum verdict verdict_of_member(enum service_state state)
     }
 }
 
-static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i, const enum verdict group[16])
+struct order { /* of a group's members: those before next have been looked at */
+    uint32_t next;
+    enum verdict verdict;
+};
+
+static enum verdict verdict_of_group(const struct supervisor_state *state, uint32_t i, struct order group[])
+{
+    uint16_t g = entry_of(state, i)->group;
+    if (g == MANIFEST_NONE || state->manifest->group[g].strategy != STRATEGY_REST_FOR_ONE)
+        return VERDICT_START;
+    struct order *o = &group[g];
+    for (; o->next != i; o->next = state->service[o->next].next_member)
+        o->verdict = worse(o->verdict, verdict_of_member(state->service[o->next].state));
+    return o->verdict;
+}
+
+static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i, struct order group[])
 {
     const struct manifest_service *m = entry_of(state, i);
-    enum verdict verdict = rest_bit(state, i) ? group[m->group] : VERDICT_START;
+    enum verdict verdict = verdict_of_group(state, i, group);
     for (uint32_t d = 0; d < m->depend_count; d++)
         verdict = worse(verdict, verdict_of_edge(state, i, &m->depend[d]));
     return verdict;
@@ -194,30 +199,34 @@ static bool down_by_dependency(const struct supervised *s)
 
 static void judge(struct step *step, uint32_t i, enum verdict verdict)
 {
-    struct supervised *s = &step->state->service[i];
-    enum service_state was = s->state;
-    switch (verdict) {
-    case VERDICT_START: start(step, i); return;
-    case VERDICT_WAIT: enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); return;
-    case VERDICT_LEAVE: enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER); break;
-    case VERDICT_GIVE_UP: enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER); break;
+    static const enum service_state entered[] = {[VERDICT_WAIT] = SERVICE_STATE_WAITING,
+                                                 [VERDICT_LEAVE] = SERVICE_STATE_ABSENT,
+                                                 [VERDICT_GIVE_UP] = SERVICE_STATE_GAVE_UP};
+    if (verdict == VERDICT_START) {
+        start(step, i);
+        return;
     }
+    struct supervised *s = &step->state->service[i];
+    if (s->state == entered[verdict]) return;
+    enter(step, i, entered[verdict], SUPERVISOR_NEVER);
+    if (verdict == VERDICT_WAIT) return;
     s->cause = CAUSE_DEPENDENCY;
-    if (s->state != was) report(step, i);
+    report(step, i);
 }
 
-/* Every service that waits, or is down by dependency, gets its verdict. */
+/* Every service that waits, or is down by dependency, gets its verdict if that may have changed. */
 static void settle(struct step *step)
 {
     struct supervisor_state *state = step->state;
-    enum verdict group[16] = {VERDICT_START};
+    struct order group[sizeof(state->first_member) / sizeof(state->first_member[0])];
     if (state->phase != PHASE_RUN) return;
-    for (uint32_t i = 1; i < state->count; i++) {
+    for (size_t g = 0; g < sizeof(group) / sizeof(group[0]); g++)
+        group[g] = (struct order){state->first_member[g], VERDICT_START};
+    for (uint32_t i = 0; (i = set_after(&state->stale, i)) != SET_NONE;) {
         const struct supervised *s = &state->service[i];
         if (s->state == SERVICE_STATE_WAITING || down_by_dependency(s))
             judge(step, i, verdict_of(state, i, group));
-        uint16_t g = entry_of(state, i)->group;
-        if (g != MANIFEST_NONE) group[g] = worse(group[g], verdict_of_member(s->state));
+        set_remove(&state->stale, i);
     }
 }
 
@@ -251,21 +260,18 @@ static uint64_t backoff_ns(const struct supervisor_state *state, uint32_t i)
 static void on_boot(struct step *step)
 {
     if (step->state->phase == PHASE_NEW) step->state->phase = PHASE_RUN;
-    settle(step);
 }
 
 static void on_ready(struct step *step, uint32_t i)
 {
     if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
     enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
-    settle(step);
 }
 
 static void halt_if_all_ended(struct step *step)
 {
     struct supervisor_state *state = step->state;
-    for (uint32_t i = 1; i < state->count; i++)
-        if (supervisor_state_live(state->service[i].state)) return;
+    if (supervisor_live(state)) return;
     state->phase = PHASE_HALTED;
     act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
 }
@@ -317,7 +323,6 @@ static void on_death(struct step *step, uint32_t i, const struct supervisor_even
         enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); /* not its fault: not counted */
     else
         on_failure(step, i, event);
-    settle(step);
 }
 
 static void on_complaint(struct step *step, uint32_t i, enum cause cause)
@@ -329,18 +334,19 @@ static void on_tick(struct step *step)
 {
     struct supervisor_state *state = step->state;
     state->timer_ns = SUPERVISOR_NEVER;
-    for (uint32_t i = 1; i < state->count; i++) {
+    for (uint32_t i; (i = deadline_first(state)) != SET_NONE;) {
         const struct supervised *s = &state->service[i];
         if (s->deadline_ns > step->now_ns) {
             ask_for_tick(step, s->deadline_ns);
-        } else if (s->state == SERVICE_STATE_STARTING) {
+            break;
+        }
+        if (s->state == SERVICE_STATE_STARTING) {
             fail(step, i, CAUSE_START_TIMEOUT);
         } else {
             ASSERT(s->state == SERVICE_STATE_BACKOFF);
             enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
         }
     }
-    settle(step);
 }
 
 static void on_reset(struct step *step, uint32_t i)
@@ -352,7 +358,6 @@ static void on_reset(struct step *step, uint32_t i)
     stop_followers(step, i); /* of a service that was DONE */
     state->service[i].window_count = 0;
     enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
-    settle(step);
 }
 
 static void on_stop(struct step *step, uint64_t code)
@@ -409,6 +414,7 @@ size_t supervisor_step(struct supervisor_state *state, const struct supervisor_e
     if (about_service && (event->service == 0 || event->service >= state->count)) return 0;
     if (state->phase == PHASE_NEW && event->kind != SUPERVISOR_EVENT_BOOT) return 0;
     dispatch(&step, event);
+    settle(&step);
     if (state->timer_ns < timer_ns) act(&step, SUPERVISOR_ACTION_TIMER, 0)->ns = state->timer_ns;
     return step.count;
 }
@@ -417,19 +423,11 @@ void supervisor_init(struct supervisor_state *state, const struct manifest *mani
 {
     *state = (struct supervisor_state){.manifest = manifest, .count = manifest->service_count};
     state->timer_ns = SUPERVISOR_NEVER;
-    for (uint32_t i = 0; i < state->count; i++) {
-        struct supervised *s = &state->service[i];
-        s->state = i == 0 ? SERVICE_STATE_RUNNING : SERVICE_STATE_WAITING;
-        s->generation = i == 0;
-        s->restarts = 0;
-        s->cause = CAUSE_NONE;
-        s->deadline_ns = SUPERVISOR_NEVER;
-        s->leads = rest_bit(state, i) != 0;
-        s->marked = false;
-        s->window_count = s->window_first = 0;
-        for (uint32_t d = 0; d < entry_of(state, i)->depend_count; d++) {
-            const struct manifest_depend *edge = &entry_of(state, i)->depend[d];
-            if (edge->kind == DEPEND_RESTART_WITH) state->service[edge->service].leads = true;
-        }
-    }
+    for (uint32_t i = 0; i < state->count; i++)
+        state->service[i] =
+            (struct supervised){.state = SERVICE_STATE_WAITING, .deadline_ns = SUPERVISOR_NEVER};
+    state->service[0].state = SERVICE_STATE_RUNNING;
+    state->service[0].generation = 1;
+    state->in_state[SERVICE_STATE_WAITING] = state->count - 1;
+    index_init(state);
 }

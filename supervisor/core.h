@@ -55,10 +55,17 @@ struct supervised { /* what the core knows of one service */
     uint32_t restarts;    /* starts after the first */
     enum cause cause;     /* of its last death */
     uint64_t deadline_ns; /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
-    bool leads;           /* somebody restarts with it */
-    bool marked;          /* scratch of one step */
+    /* core_index.c: so that a step looks at those it affects only */
+    uint16_t first_edge;                  /* of those that depend on it; 0: none */
+    uint16_t next_edge[MANIFEST_DEPENDS]; /* the next with the same target as its own edge d */
+    uint16_t next_member;                 /* of its group; 0: none */
+    uint16_t deadline_slot;               /* in deadline[]; 0: none */
     uint16_t window_count, window_first;
     uint64_t window[SUPERVISOR_INTENSITY_MAX + 1]; /* times of counted deaths within the period, a ring */
+};
+struct service_set {
+    uint64_t summary; /* bit w: word[w] is not 0 */
+    uint64_t word[MANIFEST_SERVICES / 64];
 };
 enum supervisor_phase { PHASE_NEW, PHASE_RUN, PHASE_STOPPING, PHASE_HALTED };
 struct supervisor_state {
@@ -68,7 +75,13 @@ struct supervisor_state {
     uint64_t timer_ns; /* the earliest TIMER asked for and not answered by a TICK */
     uint64_t halt_code;
     uint32_t deaths, restarts;
-    struct supervised service[]; /* [0] is the supervisor itself */
+    uint32_t in_state[SERVICE_STATES]; /* how many services, [0] aside */
+    struct service_set stale;          /* may need another verdict; empty between steps of PHASE_RUN */
+    struct service_set marked;         /* scratch of one step; empty between steps */
+    uint16_t first_member[16];         /* of each group; 0: none */
+    uint32_t deadlines;
+    uint16_t deadline[MANIFEST_SERVICES + 1]; /* a heap of services from [1] on, the soonest first */
+    struct supervised service[];              /* [0] is the supervisor itself */
 };
 
 static inline size_t supervisor_state_size(uint32_t count)
@@ -89,6 +102,8 @@ size_t supervisor_step(struct supervisor_state *state, const struct supervisor_e
 bool supervisor_invariants(const struct supervisor_state *state);
 /* Its process exists, as far as the core knows. */
 bool supervisor_state_live(enum service_state state);
+/* How many services, the supervisor aside, have a process. */
+uint32_t supervisor_live(const struct supervisor_state *state);
 
 /* NULL: good. Otherwise what is wrong, and in *service the entry (~0: the header). Every field that
  * anybody will index or divide with is checked. */

@@ -75,6 +75,26 @@ static bool inv_not_forgotten(const struct supervisor_state *state, uint32_t i)
     return false;
 }
 
+/* What core_index.c keeps says the same as the services do. */
+static bool inv_index(const struct supervisor_state *state)
+{
+    uint32_t in_state[SERVICE_STATES] = {0}, deadlines = 0;
+    for (uint32_t i = 1; i < state->count; i++) {
+        const struct supervised *s = &state->service[i];
+        uint32_t slot = s->deadline_slot;
+        in_state[s->state]++;
+        if ((s->deadline_ns != SUPERVISOR_NEVER) != (slot != 0)) return false;
+        if (!slot) continue;
+        deadlines++;
+        if (slot > state->deadlines || state->deadline[slot] != i) return false;
+        if (slot > 1 && state->service[state->deadline[slot / 2]].deadline_ns > s->deadline_ns) return false;
+    }
+    for (uint32_t s = 0; s < SERVICE_STATES; s++)
+        if (in_state[s] != state->in_state[s]) return false;
+    if (state->marked.summary || (state->phase == PHASE_RUN && state->stale.summary)) return false;
+    return deadlines == state->deadlines;
+}
+
 bool supervisor_invariants(const struct supervisor_state *state)
 {
     if (state->service[0].state != SERVICE_STATE_RUNNING) return false;
@@ -86,5 +106,5 @@ bool supervisor_invariants(const struct supervisor_state *state)
         if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
         if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i)) return false;
     }
-    return true;
+    return inv_index(state);
 }

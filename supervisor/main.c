@@ -21,28 +21,14 @@ void chores_by(uint64_t ns)
     if (sys_timer_arm(shell.chore_timer, ns) != OK) fatal("supervisor: its timer is refused");
 }
 
-static bool starting(void)
-{
-    for (uint32_t i = 1; i < shell.state->count; i++)
-        if (shell.state->service[i].state == SERVICE_STATE_STARTING) return true;
-    return false;
-}
-
 /* Once: every service serves, or is known not to. */
 static void say_settled(void)
 {
-    uint32_t running = 0, down = 0;
-    for (uint32_t i = 1; i < shell.state->count; i++) {
-        enum service_state state = shell.state->service[i].state;
-        bool down_for_good =
-            state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT || state == SERVICE_STATE_DONE;
-        if (state == SERVICE_STATE_RUNNING)
-            running++;
-        else if (down_for_good)
-            down++;
-        else
-            return;
-    }
+    const uint32_t *in_state = shell.state->in_state;
+    uint32_t running = in_state[SERVICE_STATE_RUNNING], down = in_state[SERVICE_STATE_GAVE_UP] +
+                                                               in_state[SERVICE_STATE_ABSENT] +
+                                                               in_state[SERVICE_STATE_DONE];
+    if (running + down != shell.state->count - 1) return;
     uint64_t us = (rdtsc() - shell.boot_tsc) / (shell.tsc_hz / 1000000);
     shell.settled = true;
     log_line("supervisor: up, %u services serve, %u do not, %lu us after the loader began", running, down,
@@ -55,7 +41,8 @@ void chores(void)
     watch_look();
     if (watch_period_ns()) chores_by(clock_ns() + watch_period_ns());
     uint64_t now_ns = clock_ns();
-    if (starting() || now_ns < shell.quiet_ns) { /* start timeouts bound how often this happens */
+    bool starting = shell.state->in_state[SERVICE_STATE_STARTING] != 0;
+    if (starting || now_ns < shell.quiet_ns) { /* start timeouts bound how often this happens */
         chores_by(now_ns + CHORE_DELAY_NS);
         return;
     }

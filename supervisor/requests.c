@@ -170,17 +170,12 @@ static void on_info(struct message *m)
 
 static void on_totals(struct message *m)
 {
-    uint64_t live = 1, gave_up = 0;
     bury_all(); /* so that every death so far is counted */
-    for (uint32_t i = 1; i < count(); i++) {
-        live += shell.child[i].process != 0;
-        gave_up += shell.state->service[i].state == SERVICE_STATE_GAVE_UP;
-    }
     m->w[0] = shell.leaked_pages;
-    m->w[1] = live;
+    m->w[1] = 1 + supervisor_live(shell.state);
     m->w[2] = shell.state->deaths;
     m->w[3] = shell.state->restarts;
-    m->w[4] = gave_up;
+    m->w[4] = shell.state->in_state[SERVICE_STATE_GAVE_UP];
     answer(m, OK);
 }
 

@@ -58,11 +58,30 @@ static void group_rest_for_one(uint32_t first, uint32_t last)
     for (uint32_t i = first; i <= last; i++) entry(i)->group = 0;
 }
 
+/* Judging everybody, not only those whom the core believes affected, would change nothing. */
+static void nobody_was_forgotten(void)
+{
+    static uint8_t copy[sizeof(struct supervisor_state) + (SERVICES + 1) * sizeof(struct supervised)]
+        __attribute__((aligned(8)));
+    struct supervisor_action unused[sizeof(action) / sizeof(action[0])];
+    struct supervisor_state *other = (void *)copy;
+    if (state->phase == PHASE_NEW) return;
+    memcpy(copy, state, supervisor_state_size(state->count));
+    other->stale.summary = 1;
+    other->stale.word[0] = (1ul << state->count) - 2;
+    struct supervisor_event nothing = {.kind = SUPERVISOR_EVENT_READY, .service = 1, .generation = ~0u};
+    size_t n = supervisor_step(other, &nothing, now, unused, sizeof(unused) / sizeof(unused[0]));
+    cr_assert_eq(n, 0, "a verdict had changed and nobody looked%s", repeat);
+    cr_assert_eq(memcmp(other->service, state->service, state->count * sizeof(struct supervised)), 0,
+                 "a state would have changed and nobody looked%s", repeat);
+}
+
 static void step(struct supervisor_event event)
 {
     actions = supervisor_step(state, &event, now, action, sizeof(action) / sizeof(action[0]));
     cr_assert(supervisor_invariants(state), "invariants after event %d of service %u%s", event.kind,
               event.service, repeat);
+    nobody_was_forgotten();
 }
 
 static void boot(void)

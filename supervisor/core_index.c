@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Sets, reverse edges and deadlines of the policy core (core_index.h). */
+#include "core_index.h"
+
+_Static_assert(MANIFEST_SERVICES <= 64 * 64, "a set has two levels");
+_Static_assert(MANIFEST_SERVICES *MANIFEST_DEPENDS <= UINT16_MAX, "an edge has a 16-bit name");
+
+/* --- Sets ----------------------------------------------------------------------------------- */
+void set_add(struct service_set *set, uint32_t i)
+{
+    set->word[i / 64] |= 1ull << i % 64;
+    set->summary |= 1ull << i / 64;
+}
+
+void set_remove(struct service_set *set, uint32_t i)
+{
+    set->word[i / 64] &= ~(1ull << i % 64);
+    if (!set->word[i / 64]) set->summary &= ~(1ull << i / 64);
+}
+
+static uint64_t above(uint64_t bits, uint32_t n) { return n == 63 ? 0 : bits & ~0ull << (n + 1); }
+
+uint32_t set_after(const struct service_set *set, uint32_t i)
+{
+    uint32_t w = i / 64;
+    uint64_t rest = above(set->word[w], i % 64);
+    if (!rest) {
+        uint64_t words = above(set->summary, w);
+        if (!words) return SET_NONE;
+        w = (uint32_t)__builtin_ctzll(words);
+        rest = set->word[w];
+    }
+    return w * 64 + (uint32_t)__builtin_ctzll(rest);
+}
+
+uint32_t set_highest(const struct service_set *set)
+{
+    if (!set->summary) return SET_NONE;
+    uint32_t w = 63 - (uint32_t)__builtin_clzll(set->summary);
+    return w * 64 + 63 - (uint32_t)__builtin_clzll(set->word[w]);
+}
+
+/* --- Who depends on whom -------------------------------------------------------------------- */
+/* An edge is named by the service it is written at and its place there; 0 names none, because the
+ * supervisor depends on nothing. */
+static const struct manifest_depend *edge_of(const struct supervisor_state *state, uint16_t edge)
+{
+    return &state->manifest->service[edge / MANIFEST_DEPENDS].depend[edge % MANIFEST_DEPENDS];
+}
+
+static uint16_t *next_edge(struct supervisor_state *state, uint16_t edge)
+{
+    return &state->service[edge / MANIFEST_DEPENDS].next_edge[edge % MANIFEST_DEPENDS];
+}
+
+/* The group's member after i if it restarts in order, else SET_NONE. */
+static uint32_t next_in_order(const struct supervisor_state *state, uint32_t i)
+{
+    uint16_t group = state->manifest->service[i].group;
+    if (group == MANIFEST_NONE) return SET_NONE;
+    return state->manifest->group[group].strategy == STRATEGY_REST_FOR_ONE ? state->service[i].next_member
+                                                                           : SET_NONE;
+}
+
+void index_affected(struct supervisor_state *state, uint32_t i)
+{
+    for (uint16_t edge = state->service[i].first_edge; edge; edge = *next_edge(state, edge))
+        set_add(&state->stale, edge / MANIFEST_DEPENDS);
+    for (uint32_t j = next_in_order(state, i); j != SET_NONE; j = next_in_order(state, j))
+        set_add(&state->stale, j);
+}
+
+void index_followers(struct supervisor_state *state, uint32_t i)
+{
+    for (uint32_t leader = i;;) {
+        for (uint16_t edge = state->service[leader].first_edge; edge; edge = *next_edge(state, edge))
+            if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH)
+                set_add(&state->marked, edge / MANIFEST_DEPENDS);
+        uint32_t member = next_in_order(state, leader);
+        if (member != SET_NONE) set_add(&state->marked, member);
+        leader = set_after(&state->marked, leader); /* followers come after what they follow */
+        if (leader == SET_NONE) return;
+    }
+}
+
+void index_init(struct supervisor_state *state)
+{
+    for (uint32_t i = state->count - 1; i > 0; i--) { /* downwards: lists ascend */
+        const struct manifest_service *m = &state->manifest->service[i];
+        for (uint32_t d = 0; d < m->depend_count; d++) {
+            uint16_t edge = (uint16_t)(i * MANIFEST_DEPENDS + d);
+            struct supervised *on = &state->service[m->depend[d].service];
+            *next_edge(state, edge) = on->first_edge;
+            on->first_edge = edge;
+        }
+        if (m->group != MANIFEST_NONE) {
+            state->service[i].next_member = state->first_member[m->group];
+            state->first_member[m->group] = (uint16_t)i;
+        }
+        set_add(&state->stale, i);
+    }
+}
+
+/* --- Deadlines: a binary heap, soonest first, lower index first among equals ---------------- */
+static bool sooner(const struct supervisor_state *state, uint32_t a, uint32_t b)
+{
+    uint64_t at = state->service[a].deadline_ns, bt = state->service[b].deadline_ns;
+    return at < bt || (at == bt && a < b);
+}
+
+static void place(struct supervisor_state *state, uint32_t slot, uint32_t i)
+{
+    state->deadline[slot] = (uint16_t)i;
+    state->service[i].deadline_slot = (uint16_t)slot;
+}
+
+/* Slot is free or holds i: moves others until i fits into it, or into one it freed. */
+static void sift(struct supervisor_state *state, uint32_t slot, uint32_t i)
+{
+    for (; slot > 1 && sooner(state, i, state->deadline[slot / 2]); slot /= 2)
+        place(state, slot, state->deadline[slot / 2]);
+    for (;;) {
+        uint32_t child = 2 * slot;
+        if (child > state->deadlines) break;
+        if (child < state->deadlines && sooner(state, state->deadline[child + 1], state->deadline[child]))
+            child++;
+        if (!sooner(state, state->deadline[child], i)) break;
+        place(state, slot, state->deadline[child]);
+        slot = child;
+    }
+    place(state, slot, i);
+}
+
+void deadline_set(struct supervisor_state *state, uint32_t i, uint64_t ns)
+{
+    struct supervised *s = &state->service[i];
+    uint32_t slot = s->deadline_slot;
+    s->deadline_ns = ns;
+    if (ns != SUPERVISOR_NEVER) {
+        sift(state, slot ? slot : ++state->deadlines, i);
+    } else if (slot) {
+        uint32_t last = state->deadline[state->deadlines--];
+        s->deadline_slot = 0;
+        if (last != i) sift(state, slot, last);
+    }
+}
+
+uint32_t deadline_first(const struct supervisor_state *state)
+{
+    return state->deadlines ? state->deadline[1] : SET_NONE;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * What makes a step cost as much as it affects, and not as much as there are services: sets of services, who
+ * depends on whom, and the deadlines in order. Inside the core only. */
+#ifndef COPPICE_SUPERVISOR_CORE_INDEX_H
+#define COPPICE_SUPERVISOR_CORE_INDEX_H
+
+#include "core.h"
+
+#define SET_NONE 0u /* the supervisor itself is in no set */
+
+void set_add(struct service_set *set, uint32_t i);
+void set_remove(struct service_set *set, uint32_t i);
+uint32_t set_after(const struct service_set *set, uint32_t i); /* the lowest above i, or SET_NONE */
+uint32_t set_highest(const struct service_set *set);           /* or SET_NONE */
+
+/* Edges backwards, members of groups, deadlines: of a state whose services are filled in. */
+void index_init(struct supervisor_state *state);
+/* Adds to stale whoever's verdict may change with the state of i; all have larger indices. */
+void index_affected(struct supervisor_state *state, uint32_t i);
+/* Adds to marked all that restart with i, directly or through others. */
+void index_followers(struct supervisor_state *state, uint32_t i);
+
+void deadline_set(struct supervisor_state *state, uint32_t i, uint64_t ns); /* SUPERVISOR_NEVER: none */
+uint32_t deadline_first(const struct supervisor_state *state);              /* or SET_NONE */
+
+#endif

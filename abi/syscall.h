@@ -30,8 +30,9 @@ enum syscall_number {
 #define MEMORY_DMA        2u /* may be given to a device; quarantined at its driver's death */
 #define MEMORY_DEVICE     4u /* reported by memory_info only */
 
-/* process_create: priority 1..31 (31 most urgent), budget and period in microseconds (budget 0: none).
- * A thread that used its budget runs at priority 0 until the period ends. */
+/* process_create: priority 1..31 (31 most urgent), budget (50 or more; 0: none) and period in microseconds.
+ * The budget is for all threads of the process and of its descendants together; once it is used up they run
+ * at priority 0 until the period ends. */
 #define SCHED_MAKE(priority, budget_us, period_us) \
     ((uint64_t)(priority) | ((uint64_t)(budget_us) << 8) | ((uint64_t)(period_us) << 36))
 #define SCHED_PRIORITY(s)  ((uint32_t)((s)&0xff))

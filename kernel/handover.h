@@ -20,12 +20,12 @@ static inline struct context *sched_hand_over(struct thread *from, struct thread
     c->since_tsc = now;
     from->process->cpu_tsc += ticks;
     from->slice_tsc = 0;
-    if (from->budget_tsc) sched_charge_budget(from, ticks, now);
+    if (from->budget) sched_charge_budget(from, ticks, now);
     to->state = THREAD_RUNNING;
     c->current = to;
     c->switches++;
     c->slicing = false;
-    if (to->budget_tsc) sched_watch_budget(c, to, now);
+    if (to->budget) sched_watch_budget(c, to, now);
     if (c->space != p) {
         c->space = p;
         arch_space_switch(p);

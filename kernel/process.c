@@ -97,6 +97,7 @@ static bool sched_within(uint64_t sched, const struct process *parent)
 {
     uint64_t budget = SCHED_BUDGET_US(sched), period = SCHED_PERIOD_US(sched);
     if (SCHED_PRIORITY(sched) < 1 || SCHED_PRIORITY(sched) >= PRIORITIES || budget > period) return false;
+    if (budget && budget < BUDGET_MIN_US) return false;
     if (!parent) return true;
     if (SCHED_PRIORITY(sched) > SCHED_PRIORITY(parent->sched)) return false;
     uint64_t most = SCHED_BUDGET_US(parent->sched);
@@ -119,6 +120,7 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     p->object.tag = tag;
     p->entry = elf.entry;
     p->sched = sched;
+    p->draws_on = sched_budget_init(p);
     s = process_load(p, image, offset, &elf);
     if (s != OK) {
         process_destroy(p);

@@ -15,6 +15,7 @@
 #define THREADS_MAX       8u
 #define STACK_PAGES       4u
 #define PROCESS_PAGES_MIN 16u
+#define BUDGET_MIN_US     50u /* what a budget costs the others is a timer interrupt or two a period */
 #define TRACE_CREDIT      256u
 #define SIGNAL_CREDIT     64u
 
@@ -57,6 +58,7 @@ struct process {          /* a page of its own */
     uint64_t fault_address, fault_rip, exit_code;
     uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns;
     uint64_t entry, sched;
+    struct budget budget, *draws_on; /* sched.h */
     uint32_t trace_credit, signal_credit;
     struct strike strike;
     struct cap_chunk *chunk[CHUNKS_MAX];

@@ -80,45 +80,77 @@ void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
 
 /* --- Budgets ------------------------------------------------------------------------------------------------------ */
 
+/* What a process draws on: its own budget if it has one, or its parent's. */
+struct budget *sched_budget_init(struct process *p)
+{
+    struct budget *outer = p->parent ? p->parent->draws_on : NULL;
+    if (!SCHED_BUDGET_US(p->sched)) return outer;
+    p->budget = (struct budget){.outer = outer,
+                                .limit_tsc = time_ticks(SCHED_BUDGET_US(p->sched)),
+                                .period_tsc = time_ticks(SCHED_PERIOD_US(p->sched))};
+    return &p->budget;
+}
+
 void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now)
 {
-    /* Periods start with use, not with wall time: idle threads cost nothing. While the budget is used up,
-     * the next one starts in thread_replenish. */
-    if (t->priority && now >= t->period_end_tsc) {
-        t->used_tsc = 0;
-        t->period_end_tsc = now + t->period_tsc;
+    for (struct budget *b = t->budget; b; b = b->outer) {
+        if (now >= b->period_end_tsc) {
+            b->period_end_tsc = now + b->period_tsc;
+            b->used_tsc = 0;
+            if (!t->priority) continue; /* it ran because nobody else would: not at the new period's cost */
+        }
+        b->used_tsc += ticks;
     }
-    t->used_tsc += ticks;
 }
 
 void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now)
 {
-    if (t->priority) timer_want(c, now + (t->budget_tsc > t->used_tsc ? t->budget_tsc - t->used_tsc : 0));
+    if (!t->priority) return;
+    for (struct budget *b = t->budget; b; b = b->outer) {
+        uint64_t used = now < b->period_end_tsc ? b->used_tsc : 0;
+        timer_want(c, now + (b->limit_tsc > used ? b->limit_tsc - used : 0));
+    }
+}
+
+/* When the last of its used-up budgets begins anew; 0: none is used up. */
+static uint64_t budget_exhausted(const struct thread *t, uint64_t now)
+{
+    uint64_t end = 0;
+    for (const struct budget *b = t->budget; b; b = b->outer)
+        if (b->used_tsc >= b->limit_tsc && now < b->period_end_tsc && b->period_end_tsc > end)
+            end = b->period_end_tsc;
+    return end;
 }
 
 static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
 {
     t->process->cpu_tsc += ticks;
     t->slice_tsc += ticks;
-    if (t->budget_tsc) sched_charge_budget(t, ticks, now);
+    if (t->budget) sched_charge_budget(t, ticks, now);
 }
 
-/* The running thread used up its budget: priority 0 until its period ends. */
-static void thread_exhaust(struct cpu *c, struct thread *t)
+/* Priority 0 until the budget begins anew. */
+static void thread_demote(struct cpu *c, struct thread *t, uint64_t end)
 {
     t->priority = 0;
-    t->process->overruns++;
+    t->exhausted_end_tsc = end;
     list_append(&c->exhausted, &t->exhausted);
-    timer_want(c, t->period_end_tsc);
-    trace(TRACE_OVERRUN, t->process->object.tag, scale(t->used_tsc, 1000000000, arch_platform.tsc_hz), 0);
+    timer_want(c, end);
+}
+
+/* The running thread used up a budget; the others that draw on it lose their priority when it is their turn. */
+static void thread_exhaust(struct cpu *c, struct thread *t, uint64_t end)
+{
+    thread_demote(c, t, end);
+    t->process->overruns++;
+    trace(TRACE_OVERRUN, t->process->object.tag, scale(t->budget->used_tsc, 1000000000, arch_platform.tsc_hz),
+          0);
     process_event_raise(t->process, EVENT_OVERRUN);
 }
 
-static void thread_replenish(struct thread *t, uint64_t now)
+static void thread_replenish(struct thread *t)
 {
     list_remove(&t->exhausted);
-    t->used_tsc = 0;
-    t->period_end_tsc = now + t->period_tsc;
     bool queued = t->state == THREAD_READY;
     if (queued) queue_take(t);
     t->priority = t->base_priority;
@@ -145,18 +177,23 @@ void sched_yield(void)
     queue_put(t, false);
 }
 
-static struct thread *queue_pick(struct cpu *c)
+static struct thread *queue_pick(struct cpu *c, uint64_t now)
 {
-    if (!c->ready_mask) return NULL;
-    unsigned top = 31u - (unsigned)__builtin_clz(c->ready_mask);
-    struct thread *t = container_of(c->ready[top].next, struct thread, queue);
-    queue_take(t);
-    return t;
+    while (c->ready_mask) {
+        unsigned top = 31u - (unsigned)__builtin_clz(c->ready_mask);
+        struct thread *t = container_of(c->ready[top].next, struct thread, queue);
+        queue_take(t);
+        uint64_t end = t->budget && t->priority ? budget_exhausted(t, now) : 0;
+        if (!end) return t;
+        thread_demote(c, t, end); /* another thread of its process, or a relative, used the budget up */
+        queue_put(t, false);
+    }
+    return NULL;
 }
 
 static inline void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
 {
-    if (t->budget_tsc) sched_watch_budget(c, t, now);
+    if (t->budget) sched_watch_budget(c, t, now);
     c->slicing = !list_empty(&c->ready[t->priority]);
     if (c->slicing) timer_want(c, now + (c->slice_tsc > t->slice_tsc ? c->slice_tsc - t->slice_tsc : 0));
 }
@@ -196,7 +233,7 @@ struct context *sched_switch(void)
     }
     /* Preempted: it keeps the rest of its slice, but no more, or equals would starve behind it. */
     if (running) queue_put(old, !slice_over(c, old));
-    struct thread *next = queue_pick(c);
+    struct thread *next = queue_pick(c, now);
     c->current = next;
     if (!next) return NULL;
     next->state = THREAD_RUNNING;
@@ -213,13 +250,14 @@ void sched_timer(void)
     account(c, now);
     list_each(struct thread, t, &c->exhausted, exhausted)
     {
-        if (now >= t->period_end_tsc)
-            thread_replenish(t, now);
+        if (now >= t->exhausted_end_tsc)
+            thread_replenish(t);
         else
-            timer_want(c, t->period_end_tsc);
+            timer_want(c, t->exhausted_end_tsc);
     }
     struct thread *t = c->current;
-    if (t && t->budget_tsc && t->priority && t->used_tsc >= t->budget_tsc) thread_exhaust(c, t);
+    uint64_t end = t && t->budget && t->priority ? budget_exhausted(t, now) : 0;
+    if (end) thread_exhaust(c, t, end);
     timer_expire(now);
     uint64_t next = timer_next();
     if (next != ~0ul) timer_want(c, next);
@@ -246,8 +284,7 @@ status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, ui
     list_init(&t->exhausted);
     t->state = THREAD_CREATED;
     t->base_priority = t->priority = SCHED_PRIORITY(sched);
-    t->budget_tsc = time_ticks(SCHED_BUDGET_US(sched));
-    t->period_tsc = time_ticks(SCHED_PERIOD_US(sched));
+    t->budget = p->draws_on;
     p->thread_count++;
     arch_context_init(&t->context, entry, stack_top, arg);
     *out = t;

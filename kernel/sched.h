@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Threads and fixed-priority preemptive scheduling with budgets. A thread that has used its budget in
- * its period runs at priority 0 until the period ends, so a spinning driver starves nobody.
+ * Threads and fixed-priority preemptive scheduling with budgets. A budget is a process's: all its threads,
+ * its children and theirs draw on it, so no number of them has more of the CPU than it. A thread whose
+ * process, or an ancestor, has used its budget in its period runs at priority 0 until the period ends: a
+ * spinning driver starves nobody.
  * The running thread is in no queue. Everything here is per CPU; one CPU runs for now. */
 #ifndef COPPICE_KERNEL_SCHED_H
 #define COPPICE_KERNEL_SCHED_H
@@ -22,6 +24,12 @@ enum thread_state {
     THREAD_ENDED
 };
 
+struct budget {           /* CPU time of a process and its descendants */
+    struct budget *outer; /* the nearest ancestor's; NULL: none has one */
+    uint64_t limit_tsc, period_tsc;
+    uint64_t used_tsc, period_end_tsc; /* periods start with use: who sleeps costs nothing */
+};
+
 struct thread { /* a page of its own */
     struct object object;
     struct context context;
@@ -39,11 +47,10 @@ struct thread { /* a page of its own */
     struct reply *reply;       /* REPLY: where it was saved */
     struct thread *client;     /* the caller it serves now */
     struct notification *bound;
-    uint64_t slice_tsc;              /* of its slice, used so far */
-    uint64_t budget_tsc, period_tsc; /* 0: none */
-    uint64_t used_tsc;               /* in this period */
-    uint64_t period_end_tsc;
-    struct list exhausted; /* in cpu->exhausted while used up */
+    uint64_t slice_tsc;         /* of its slice, used so far */
+    struct budget *budget;      /* the innermost that it draws on; NULL: none */
+    uint64_t exhausted_end_tsc; /* when its priority comes back */
+    struct list exhausted;      /* in cpu->exhausted until then */
 };
 
 struct trace_header;
@@ -64,6 +71,7 @@ struct cpu {
 };
 
 void sched_init(struct cpu *c, uint32_t id);
+struct budget *sched_budget_init(struct process *p); /* its own, its parent's, or NULL */
 status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, uint64_t arg, uint64_t sched,
                        struct thread **out) MUST_USE;
 void thread_destroy(struct thread *t);

@@ -26,6 +26,7 @@ IRQS_MAX = 2
 PCI_MAX = 2
 GROUPS_MAX = 16
 NONE = 0xFFFF
+BUDGET_MIN_US = 50  # kernel/process.h
 INTENSITY_MAX = 100  # SUPERVISOR_INTENSITY_MAX in supervisor/core.h
 MS_MAX = 3_600_000
 SUPERVISOR = "supervisor"
@@ -410,9 +411,10 @@ def check_numbers(s, problems):
     if s["backoff_max_ms"] < s["backoff_initial_ms"]:
         problems.add(*s.place("backoff_max_ms"), f"`{s.name}`: backoff_max_ms is {s['backoff_max_ms']}",
                      f"at least backoff_initial_ms, {s['backoff_initial_ms']}")
-    if (s["budget_us"] > 0) != (s["budget_period_us"] > 0) or s["budget_us"] > s["budget_period_us"]:
+    if (s["budget_us"] > 0) != (s["budget_period_us"] > 0) or s["budget_us"] > s["budget_period_us"] \
+            or 0 < s["budget_us"] < BUDGET_MIN_US:
         problems.add(*s.place("budget_us"), f"`{s.name}`: budget_us is {s['budget_us']} of {s['budget_period_us']}",
-                     "both 0, or budget_us from 1 to budget_period_us")
+                     f"both 0, or budget_us from {BUDGET_MIN_US} to budget_period_us")
     for n, ports in enumerate(s["ports"]):
         if ports["base"] + ports["count"] > 0x10000:
             problems.add(*s.place("ports", n), "ports beyond 0xffff", "base + count of at most 0x10000")

@@ -99,7 +99,8 @@ Test(sched, a_child_gets_no_larger_share_than_its_parent)
     expect_ok(create_with(image, SCHED_MAKE(20, BUDGET_US, PERIOD_US)));
     expect_ok(create_with(image, SCHED_MAKE(20, BUDGET_US / 10, PERIOD_US / 10)));
     expect_ok(create_with(image, SCHED_MAKE(20, 2 * BUDGET_US, 2 * PERIOD_US)));
-    expect_ok(create_with(image, SCHED_MAKE(8, 1, (1u << 28) - 1)));
+    expect_ok(create_with(image, SCHED_MAKE(8, 50, (1u << 28) - 1)));
+    expect_status(create_with(image, SCHED_MAKE(8, 49, (1u << 28) - 1)), E_ARGUMENT);
     account_check(process_root);
 }
 
@@ -248,6 +249,62 @@ Test(sched, a_thread_within_its_budget_never_overruns)
         cr_assert_eq(current(), root_thread());
     }
     cr_assert_eq(c.process->overruns, 0);
+}
+
+/* Shares of the CPU over ten periods, in percent of the time. */
+static uint64_t share_of(struct process *p)
+{
+    uint64_t before = p->cpu_tsc;
+    host_advance(10 * PERIOD_US * US);
+    return (p->cpu_tsc - before) * 100 / (10 * PERIOD_US * US);
+}
+
+Test(sched, the_threads_of_a_process_share_its_budget)
+{
+    struct child many = child_at(1, 20, BUDGET_US, PERIOD_US), low = child_at(2, 5, 0, 0);
+    for (unsigned i = 0; i < THREADS_MAX - 1; i++)
+        make(thread_create, many.handle, ELF_TEXT, USER_STACK_TOP, 0);
+    park();
+    cr_assert_eq(current()->process, many.process);
+    uint64_t share = share_of(low.process);
+    cr_assert(share >= 85 && share <= 95, "beside 8 threads with one budget the other got %lu %%", share);
+    account_check(process_root);
+}
+
+Test(sched, children_draw_on_the_budget_of_their_parent)
+{
+    struct child parent = child_create(400, TAG_MAKE(1, 1), SCHED_MAKE(20, BUDGET_US, PERIOD_US));
+    struct child low = child_at(2, 5, 0, 0);
+    handle_t image = grant(&parent, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
+    child_start(&parent);
+    park();
+    cr_assert_eq(current(), parent.thread);
+    for (unsigned i = 0; i < 5; i++) {
+        handle_t c = make(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, 40, TAG_MAKE(9, 1),
+                          SCHED_MAKE(20, BUDGET_US, PERIOD_US));
+        expect_ok(sys(process_start, c, 0));
+    }
+    uint64_t share = share_of(low.process);
+    cr_assert(share >= 85 && share <= 95, "beside a family with one budget the other got %lu %%", share);
+    account_check(process_root);
+}
+
+Test(sched, a_child_with_less_is_held_to_less)
+{
+    struct child parent = child_create(400, TAG_MAKE(1, 1), SCHED_MAKE(20, 5 * BUDGET_US, PERIOD_US));
+    struct child low = child_at(2, 5, 0, 0);
+    handle_t image = grant(&parent, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
+    child_start(&parent);
+    park();
+    handle_t c = make(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, 40, TAG_MAKE(9, 1),
+                      SCHED_MAKE(20, BUDGET_US, PERIOD_US));
+    struct process *child = (struct process *)object_at(parent.process, c);
+    expect_ok(sys(process_start, c, 0));
+    handle_t n = make(notification_create, 0);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    cr_assert_eq(current()->process, child);
+    uint64_t share = share_of(low.process);
+    cr_assert(share >= 85 && share <= 95, "beside a tenth the other got %lu %%", share);
 }
 
 Test(sched, a_sleeper_keeps_its_budget)

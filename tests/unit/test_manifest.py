@@ -217,7 +217,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
             service("echo", "echo") + service("uart", "uart") +
             service("all", "all", "group = 'g'", "restart = 'temporary'", "intensity = 11", "period_ms = 12",
                     "backoff_initial_ms = 13", "backoff_max_ms = 14", "watchdog_ms = 15", "start_timeout_ms = 16",
-                    "budget_us = 17", "budget_period_us = 18", "args = 'a=1 b=2'", "dma = 'unprotected'",
+                    "budget_us = 57", "budget_period_us = 58", "args = 'a=1 b=2'", "dma = 'unprotected'",
                     "optional = true", "depends = [{on='uart',kind='hold-and-replay'},{on='echo',kind='restart-with'}]"))
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
                "image_access = true\ncontrol = true\nendpoint = true\nquota_pages = 4711\npriority = 19\n"
@@ -229,7 +229,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[0] == "group g 1"
     assert lines[1].startswith("supervisor|supervisor|")
-    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|17|18|4711|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

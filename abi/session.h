@@ -15,7 +15,8 @@
  * the slot, stores issued_gen and issued_id, gives the request to the device, and on completion stores
  * status, then completed_id, then the client's hint bit, and signals. The client acknowledges by
  * storing slot.id = 0. Nothing in hint is needed for correctness: a new incarnation takes all submit
- * bits as set, issues what is pending, and sets every complete bit once; so no completion is lost or
+ * bits as set, issues what is pending, and sets every complete bit once (and so does a living one that
+ * is rung for and finds no hint); so no completion is lost or
  * repeated whatever the instruction it died at. Exactly-once completion over at-least-once execution.
  *
  * Stream class (characters). tx bytes are in data[0..STREAM_RING), rx bytes in data[STREAM_RING..2*STREAM_RING).

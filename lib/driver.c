@@ -242,12 +242,13 @@ static bool driver_round(struct driver *d)
     {
         session_count_round(s);
         if (s->class == SESSION_BLOCK) {
-            worked |= block_serve(d, s, room);
+            worked |= block_serve(d, s, room) || ((d->rung >> s->index & 1) != 0 && block_look(d, s));
         } else if (stream_changed(s)) {
             stream_pump(d, s);
             worked = true;
         }
     }
+    d->rung = 0;
     sessions_report(d);
     each_session(d, c, d->closing)
     {
@@ -281,6 +282,7 @@ static void driver_signals(struct driver *d, uint64_t bits)
 {
     uint64_t device = bits & ~(DOORBELL_CHANGED | (DOORBELL_IRQ(0) - 1));
 
+    d->rung |= bits & (DOORBELL_IRQ(0) - 1);
     if (device != 0 && d->ops->interrupt != NULL) d->ops->interrupt(d, device);
     if ((bits & DOORBELL_CHANGED) != 0) sessions_refresh(d);
     if (d->ops->pump == NULL || device == 0) return;

@@ -72,6 +72,7 @@ struct driver {
     uint64_t open;                /* bit i: session[i] is served */
     uint64_t closing;             /* bit i: session[i] is closed, its requests are still with the device */
     uint32_t in_flight, suspects; /* sums over the sessions */
+    uint64_t rung;                /* bit i: somebody rang for session i since the last round */
     bool one_by_one;              /* some request was in flight at several deaths: suspects go alone */
     bool submitted;               /* the device was given something since the last kick */
     bool room;                    /* something completed since deferred requests were offered last */

@@ -115,11 +115,27 @@ static bool slot_replay(struct driver *d, struct driver_session *s, uint32_t slo
     (void)d, (void)s, (void)slot;
     return false;
 }
+bool block_look(struct driver *d, struct driver_session *s) { return d == NULL || s == NULL; }
 #else
 static bool slot_replay(struct driver *d, struct driver_session *s, uint32_t slot)
 {
     slot_offer(d, s, slot);
     return (s->issued >> slot & 1) != 0;
+}
+
+bool block_look(struct driver *d, struct driver_session *s)
+{
+    uint64_t had = s->issued | s->done;
+
+    for (uint32_t i = 0; i < s->slots; i++) {
+        uint64_t id = shared_load(&s->request->slot[i].id);
+        if (id == 0) continue;
+        if (s->ledger->entry[i].completed_id == id)
+            s->done |= 1ul << i;
+        else
+            slot_offer(d, s, i);
+    }
+    return (s->issued | s->done) != had;
 }
 #endif
 

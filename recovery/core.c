@@ -13,6 +13,12 @@ void recovery_init(struct recovery *r, const struct manifest *manifest, struct s
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) r->session[i].state = SESSION_FREE;
 }
 
+void recovery_resume(struct recovery *r)
+{
+    for (uint32_t i = 0; i < r->manifest->service_count; i++)
+        if (r->server[i].watch.state == WATCH_REPORTED) watch_doubted(&r->server[i].watch);
+}
+
 static bool manifest_allows(const struct manifest *m, uint32_t client, uint64_t service)
 {
     const struct manifest_service *c = &m->service[client];

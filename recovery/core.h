@@ -103,6 +103,9 @@ struct recovery {
 /* server: zeroed, one for each service. */
 void recovery_init(struct recovery *r, const struct manifest *manifest, struct server *server);
 
+/* A new shell takes over a core that outlived the last: a complaint that was on its way may be lost. */
+void recovery_resume(struct recovery *r);
+
 /* --- Sessions (core.c) --------------------------------------------------------------------------- */
 
 /* A free session for this client, all fields but the mappings filled. E_RIGHTS: the manifest does not

@@ -121,7 +121,7 @@ static void slot_sample(struct rsession *s, uint32_t slot, struct watch_sample *
     sum->progress += completed;
     if (id == 0) return;
     if (id > s->id_seen) s->id_seen = id;
-    if (completed == id && load(&e->issued_id) == id) return;
+    if (completed == id && load(&e->issued_id) == id && load(&e->status) < STATUS_COUNT) return;
     if (ledger_nonsense(s, slot)) sum->nonsense++;
     sum->pending++;
     if (load(&e->issued_id) == id) sum->issued++;

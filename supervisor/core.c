@@ -91,6 +91,7 @@ static void kill_into(struct step *step, uint32_t i, enum service_state to, enum
 {
     ASSERT(serving(step->state->service[i].state));
     act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
+    step->state->service[i].condemned_for = cause;
     enter(step, i, to, SUPERVISOR_NEVER);
 }
 
@@ -375,6 +376,24 @@ static void on_stop(struct step *step, uint64_t code)
     halt_if_all_ended(step);
 }
 
+/* What the last shell was told and may not have done. Nothing here changes the state of a service. */
+static void on_resume(struct step *step)
+{
+    struct supervisor_state *state = step->state;
+    state->timer_ns = SUPERVISOR_NEVER;
+    for (uint32_t i = state->count - 1; i > 0; i--) {
+        const struct supervised *s = &state->service[i];
+        if (s->state == SERVICE_STATE_FAILING || s->state == SERVICE_STATE_STOPPING)
+            act(step, SUPERVISOR_ACTION_KILL, i)->cause = s->condemned_for;
+    }
+    for (uint32_t i = 1; i < state->count; i++) {
+        const struct supervised *s = &state->service[i];
+        if (s->state == SERVICE_STATE_STARTING) act(step, SUPERVISOR_ACTION_START, i);
+        if (s->deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, s->deadline_ns);
+    }
+    if (state->phase == PHASE_HALTED) act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
+}
+
 /* The event is about this incarnation: not about an older one, nor about one whose end is known. */
 static bool is_current(const struct supervisor_state *state, const struct supervisor_event *event)
 {
@@ -400,6 +419,7 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
         break;
     case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
     case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
+    case SUPERVISOR_EVENT_RESUME: on_resume(step); break;
     }
 }
 
@@ -407,10 +427,11 @@ size_t supervisor_step(struct supervisor_state *state, const struct supervisor_e
                        struct supervisor_action *action, size_t max)
 {
     struct step step = {.state = state, .now_ns = now_ns, .action = action, .max = max};
-    uint64_t timer_ns = event->kind == SUPERVISOR_EVENT_TICK ? SUPERVISOR_NEVER : state->timer_ns;
+    bool rearm = event->kind == SUPERVISOR_EVENT_TICK || event->kind == SUPERVISOR_EVENT_RESUME;
+    uint64_t timer_ns = rearm ? SUPERVISOR_NEVER : state->timer_ns;
     ASSERT(max >= supervisor_actions_max(state->count));
     bool about_service = event->kind != SUPERVISOR_EVENT_BOOT && event->kind != SUPERVISOR_EVENT_TICK &&
-                         event->kind != SUPERVISOR_EVENT_STOP;
+                         event->kind != SUPERVISOR_EVENT_STOP && event->kind != SUPERVISOR_EVENT_RESUME;
     if (about_service && (event->service == 0 || event->service >= state->count)) return 0;
     if (state->phase == PHASE_NEW && event->kind != SUPERVISOR_EVENT_BOOT) return 0;
     dispatch(&step, event);

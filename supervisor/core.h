@@ -23,6 +23,9 @@ enum supervisor_event_kind {
     SUPERVISOR_EVENT_KILL,      /* service: the operator ends its process; policy decides what follows */
     SUPERVISOR_EVENT_RESET,     /* service: the operator clears gave-up, absent or done */
     SUPERVISOR_EVENT_STOP,      /* code: enum system_op; ends everything, then HALT */
+    SUPERVISOR_EVENT_RESUME,    /* the shell is new and the state is not: says again all that may not have
+                                   been done. A START of what was made, a KILL of what is dead are to be
+                                   skipped; deaths that were not told are to follow as DEATH events */
 };
 struct supervisor_event {
     enum supervisor_event_kind kind;
@@ -51,10 +54,11 @@ struct supervisor_action {
 
 struct supervised { /* what the core knows of one service */
     enum service_state state;
-    uint32_t generation;  /* of its last start; 0: never started */
-    uint32_t restarts;    /* starts after the first */
-    enum cause cause;     /* of its last death */
-    uint64_t deadline_ns; /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
+    uint32_t generation;      /* of its last start; 0: never started */
+    uint32_t restarts;        /* starts after the first */
+    enum cause cause;         /* of its last death */
+    enum cause condemned_for; /* FAILING, STOPPING: why it was killed */
+    uint64_t deadline_ns;     /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
     /* core_index.c: so that a step looks at those it affects only */
     uint16_t first_edge;                  /* of those that depend on it; 0: none */
     uint16_t next_edge[MANIFEST_DEPENDS]; /* the next with the same target as its own edge d */

@@ -70,13 +70,20 @@ void index_affected(struct supervisor_state *state, uint32_t i)
         set_add(&state->stale, j);
 }
 
+/* What is DONE restarts with nobody any more, and nobody with it. */
+static bool is_done(const struct supervisor_state *state, uint32_t i)
+{
+    return state->service[i].state == SERVICE_STATE_DONE;
+}
+
 void index_followers(struct supervisor_state *state, uint32_t i)
 {
     for (uint32_t leader = i;;) {
         for (uint16_t edge = state->service[leader].first_edge; edge; edge = *next_edge(state, edge))
-            if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH)
+            if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH && !is_done(state, edge / MANIFEST_DEPENDS))
                 set_add(&state->marked, edge / MANIFEST_DEPENDS);
         uint32_t member = next_in_order(state, leader);
+        while (member != SET_NONE && is_done(state, member)) member = next_in_order(state, member);
         if (member != SET_NONE) set_add(&state->marked, member);
         leader = set_after(&state->marked, leader); /* followers come after what they follow */
         if (leader == SET_NONE) return;

@@ -134,6 +134,19 @@ Test(ledger, sample_counts_pending_issued_and_progress)
     cr_assert_eq(s->id_seen, 2);
 }
 
+/* Nobody will ever tell its client: the watch must see it. */
+Test(ledger, sample_sees_a_completion_with_unknown_status)
+{
+    struct watch_sample sample;
+
+    request_put(s, 0, 1, 1);
+    s->ledger->entry[0].completed_id = 1;
+    s->ledger->entry[0].status = STATUS_COUNT;
+    recovery_sample(&f->core, &f->server[DISK], &sample);
+    cr_assert_eq(sample.nonsense, 1);
+    cr_assert_eq(sample.pending, 1);
+}
+
 static struct rsession *stream_open(void)
 {
     struct rsession *t = fixture_open(f, SERIAL, SESSION_STREAM, 0);

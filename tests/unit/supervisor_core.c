@@ -535,6 +535,38 @@ Test(supervisor_core, stop_ends_all_in_reverse_then_halts)
     cr_assert_eq(action[0].ns, 1);
 }
 
+/* --- A new shell on the old state ----------------------------------------------------------- */
+Test(supervisor_core, resume_says_again_what_may_not_have_been_done)
+{
+    manifest_make(4);
+    depends(3, 2, DEPEND_RESTART_WITH);
+    boot_all();
+    step((struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_COMPLAINT, .service = 1, .generation = 1, .cause = CAUSE_STALLED});
+    death(2, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "K3 M2 S2 ");
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESUME});
+    cr_assert_str_eq(acted(), "K3 K1 S2 ");
+    cr_assert_eq(action[0].cause, CAUSE_DEPENDENCY);
+    cr_assert_eq(action[1].cause, CAUSE_STALLED);
+    cr_assert_eq(action[2].generation, 2);
+    cr_assert_eq(timer(), now + 100 * MS, "its start timeout");
+    cr_assert_eq(generation(2), 2);
+    cr_assert_eq(state->restarts, 1);
+}
+
+Test(supervisor_core, what_is_done_is_not_restarted_and_nobody_with_it)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    depends(3, 2, DEPEND_RESTART_WITH);
+    entry(2)->restart = RESTART_TEMPORARY;
+    boot_all();
+    death(2, CAUSE_EXIT, 0);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+}
+
 /* --- Any schedule --------------------------------------------------------------------------- */
 static uint64_t seed;
 static uint32_t below(uint32_t n)

@@ -6,8 +6,8 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test chaos bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL SEED KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+TARGETS := all image run debug test chaos sim bench check docs format size doctor deps clean help
+VARIABLES := SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -15,6 +15,7 @@ $(call from_command_line,SMP,1)
 $(call from_command_line,MEM,256M)
 $(call from_command_line,ACCEL,tcg)
 $(call from_command_line,SEED,)
+$(call from_command_line,SEEDS,)
 $(call from_command_line,KILLS,)
 $(call from_command_line,DRIVER,)
 $(call from_command_line,FAULT,)
@@ -24,7 +25,7 @@ $(call from_command_line,V,0)
 $(call from_command_line,NOREPLAY,0)
 $(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build))
 $(call from_command_line,JOBS,$(shell nproc))
-export SMP MEM ACCEL SEED KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+export SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -42,6 +43,7 @@ options_run := $(machine_options)
 options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_test := SEED
+options_sim := SEED SEEDS
 options_bench := MEM QEMU_EXTRA
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
@@ -81,6 +83,11 @@ chaos: deps ## kill drivers under load, check that nothing is lost, print recove
 	$(build) $(BUILD)/image/chaos/boot.img
 	@$(PYTHON) -m faultinject.fi run $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) \
 	    $(if $(DRIVER),--driver $(call quoted,DRIVER)) $(if $(FAULT),--fault $(call quoted,FAULT))
+
+sim: deps ## play random fault schedules against the supervisor and recovery cores, on this machine
+	$(build) $(BUILD)/tests/sim/sim
+	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
+	    --first $(or $(SEED),1),--seed $(SEED))
 
 bench: deps ## measure: build/bench/latest/bench.json
 	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/default/boot.img

@@ -207,6 +207,22 @@ $(BUILD)/$1: $1.c tools/build.mk $(if $(call needs_kernel,$1),$(BUILD)/host/kern
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call test_rule,$t)))
 
+# The simulator: optimised to play many schedules, and with sanitizers to play some. Plants (test_sim.py) are
+# linked from these objects and one that was changed.
+SIM_SOURCES := $(wildcard tests/sim/*.c supervisor/core*.c recovery/core*.c)
+SIM_CFLAGS := $(common) -O2
+tests: $(BUILD)/tests/sim/sim $(BUILD)/tests/sim/sim_checked
+$(BUILD)/tests/sim/obj/%.o: % tools/build.mk
+	$(dir)
+	$(call say,CC)
+	$(Q)$(CC) $(SIM_CFLAGS) -c $< -o $@
+$(BUILD)/tests/sim/sim: $(patsubst %,$(BUILD)/tests/sim/obj/%.o,$(SIM_SOURCES))
+	$(call say,LD)
+	$(Q)$(CC) $^ -o $@
+$(BUILD)/tests/sim/sim_checked: $(patsubst %,$(BUILD)/host/obj/%.o,$(SIM_SOURCES))
+	$(call say,LD)
+	$(Q)$(CC) $(HOST_CFLAGS) $^ -o $@
+
 # --- Checks -----------------------------------------------------------------------------------------------------
 C_FILES := $(shell find abi kernel lib drivers supervisor recovery services faultinject bench efi tests \
            -name '*.[ch]' 2>/dev/null | sort)

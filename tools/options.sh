@@ -10,6 +10,7 @@ if [ "${1:-}" = --help ]; then
   MEM=256M        its memory, 128M or more; a number with M or G
   ACCEL=tcg       tcg, kvm, or auto (kvm only if a probe guest really starts)
   SEED=n          decides every fault of a run; printed, so that a run can be repeated
+  SEEDS=n         schedules of make sim, from SEED on; SEED alone: that one, with what it does
   KILLS=n         faults to inject, 1 to 1000000
   DRIVER=name     strike only this service (make chaos DRIVER=? lists them)
   FAULT=kind      only this kind of fault (make chaos FAULT=? lists them)
@@ -34,6 +35,7 @@ number() { # name, value, lowest, highest
 number SMP "$SMP" 1 16
 number JOBS "$JOBS" 1 1024
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
+[ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$KILLS" ] || number KILLS "$KILLS" 1 1000000
 case $MEM in
 *[MG]) number "MEM" "${MEM%[MG]}" 1 1048576 ;;

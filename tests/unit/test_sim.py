@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The simulator (tests/sim): many schedules hold, a seed repeats exactly, and bugs planted on purpose are
+found, shrunk and replayed. A plant changes one place in a copy of one source."""
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("COPPICE_BUILD", "build")
+SIM = BUILD / "tests/sim"
+SCHEDULES, CHECKED, PLANT_SCHEDULES = 20000, 1500, 60000
+
+# name: file, what stands there, what is planted (None: a switch for the compiler), what the simulator says
+PLANTS = {
+    "starts before its dependency": (
+        "supervisor/core.c", "    default: return VERDICT_WAIT;\n    }\n}\n\n/* What an earlier",
+        "    default: return VERDICT_START;\n    }\n}\n\n/* What an earlier", "starts before|invariant"),
+    "one restart too many": (
+        "supervisor/core.c", "return s->window_count <= m->intensity;", "return s->window_count <= m->intensity + 1;",
+        "deaths in its period|invariant|assertion"),
+    "a follower is forgotten": (
+        "supervisor/core.c", "if (serving(state->service[j].state)) kill_into(",
+        "if (state->service[j].state == SERVICE_STATE_RUNNING) kill_into(", "restarts with it|invariant"),
+    "a new supervisor starts nothing": (
+        "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) act(step, SUPERVISOR_ACTION_START, i);", "",
+        "."),
+    "a death counts twice in the ledger": (
+        "recovery/core_ledger.c", "    s->attempts[slot]++;\n", "    s->attempts[slot] += 2;\n", "poisoned after"),
+    "a torn completion is believed": (
+        "recovery/core_ledger.c", "return completed > id || load(&e->issued_id) != id ||",
+        "return completed > id ||", "."),
+    "memory is freed under a driver": (
+        "recovery/core.c", "(s->held_generation == 0 || s->held_generation != r->server[s->server].generation)",
+        "s->held_generation <= r->server[s->server].generation", "is freed while"),
+    "a corrupted checkpoint is taken": (
+        "recovery/core_checkpoint.c", "if (sum[0] != c->sum[0] || sum[1] != c->sum[1]) return CHECKPOINT_BAD_SUM;", "",
+        "is believed"),
+    "replay before the device is quiet": ("tests/sim/actors.c", None, "-DSIM_NO_DRAIN", "disk|lost|gives|with the device"),
+    "a hint is believed": (
+        "lib/driver_block.c", "    if (!slot_pending(s, slot, r.id)) return;\n", "    if (r.id == 0) return;\n", "."),
+    "a slot is freed too late": (
+        "lib/session_block.c", "    s->busy &= ~(1ul << i);\n    return true;", "    return true;", "."),
+}
+
+
+def play(program, *args):
+    done = subprocess.run([str(program), *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("program,seeds", [("sim", SCHEDULES), ("sim_checked", CHECKED)])
+def test_schedules_hold(program, seeds):
+    code, said = play(SIM / program, "--seeds", seeds, "--jobs", os.environ.get("JOBS", "2"))
+    assert code == 0, said
+    assert f"sim: {seeds} schedules" in said and " 0 failed" in said
+
+
+def test_a_seed_is_a_schedule():
+    one, two = (play(SIM / "sim", "--seed", 5, "--trace") for _ in range(2))
+    assert one == two and one[0] == 0
+    assert play(SIM / "sim", "--seed", 6, "--trace")[1] != one[1]
+
+
+def plant(tmp_path, name):
+    """A simulator with one changed object."""
+    source, old, new, _ = PLANTS[name]
+    objects = [str(p) for p in (SIM / "obj").rglob("*.o")]
+    victim = "tests/sim/actors.c" if source.startswith("lib/") else source
+    flags = ["-std=gnu11", "-O1", "-fno-strict-aliasing", f"-I{tmp_path}", "-I.", "-Ilib", "-Itests/sim",
+             f"-I{Path(source).parent}"]
+    file = victim
+    if old is None:
+        flags.append(new)
+    else:
+        text = (ROOT / source).read_text()
+        assert text.count(old) == 1, f"{source} has changed: plant `{name}` anew"
+        changed = tmp_path / source
+        changed.parent.mkdir(parents=True)
+        changed.write_text(text.replace(old, new))
+        file = victim if source.startswith("lib/") else str(changed)
+    if source.startswith("lib/"):  # "lib/X.c" is looked for beside actors.c, then in tmp_path, then here
+        file = str(tmp_path / "actors.c")
+        (tmp_path / "actors.c").write_text((ROOT / victim).read_text())
+    subprocess.run(["gcc", *flags, "-c", file, "-o", str(tmp_path / "planted.o")], cwd=ROOT, check=True)
+    kept = [o for o in objects if not o.endswith(f"/{victim}.o")]
+    assert len(kept) == len(objects) - 1
+    subprocess.run(["gcc", *kept, str(tmp_path / "planted.o"), "-o", str(tmp_path / "sim")], check=True)
+    return tmp_path / "sim"
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_bug_is_found_shrunk_and_replayed(tmp_path, name):
+    program = plant(tmp_path, name)
+    code, said = play(program, "--seeds", PLANT_SCHEDULES, "--jobs", os.environ.get("JOBS", "2"))
+    assert code == 1, said
+    assert re.search(r"FAILED: .*(" + PLANTS[name][3] + ")", said), said
+    left, whole = map(int, re.search(r"shrunk to (\d+) of (\d+) faults", said).groups())
+    assert left <= whole and left <= 6
+    replay = re.search(r"sim: replay: \S+ (.*)", said).group(1).split()
+    again = play(program, *replay)
+    assert again[0] == 1 and "FAILED" in again[1]
+    assert play(SIM / "sim", *replay)[0] == 0, "the same schedule holds without the plant"

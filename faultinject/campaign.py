@@ -13,12 +13,11 @@ import os
 import pathlib
 import time
 
-from faultinject import judge, phases, plan as plans, summary, trace, verify
+from faultinject import boots, judge, phases, plan as plans, summary, trace, verify
 from faultinject.channel import GuestGone, LogReader, Orders
 from faultinject.typist import Typist
 from tools import abi, qemu
 
-BOOT_SECONDS = 60
 HELLO_SECONDS = 15
 TRIAL_SECONDS = 20     # the injector's own limits end long before
 STOP_SECONDS = 60
@@ -41,6 +40,14 @@ class Options:
     accel: str = "tcg"
     qemu_extra: str = ""
     verbose: bool = False
+    boot: pathlib.Path | None = None   # folder of a saved boot to go on from (boots.py)
+
+    def machine(self, run, disk):
+        return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
+                            accel=self.accel, extra=self.qemu_extra, verbose=self.verbose)
+
+    def image_sha256(self):
+        return hashlib.sha256((self.image / "system.img").read_bytes()).hexdigest()
 
     def replay(self, n):
         """The command that runs one trial of this campaign again."""
@@ -52,6 +59,22 @@ class Options:
         if self.disk:
             words.append(f"--disk {self.disk}")
         return " ".join(words)
+
+
+def make_folder(out, started, seed):
+    """A new run folder in out, to which out/latest then points."""
+    stamp = started.strftime("%Y%m%dT%H%M%SZ")
+    for more in itertools.count():
+        folder = out / (f"{stamp}-seed{seed}" + (f".{more}" if more else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        latest = out / "latest.new"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(folder.name)
+        os.replace(latest, out / "latest")
+        return folder
 
 
 class Ledger:
@@ -105,7 +128,7 @@ class Campaign:
         """Returns the summary. Whatever ended the campaign early (Ctrl-C, a full disk, a mistake in here) is
         raised again after QEMU was stopped and everything that is known was written."""
         self.started = datetime.datetime.now(datetime.timezone.utc)
-        self.folder = self.make_folder()
+        self.folder = make_folder(self.o.out, self.started, self.o.seed)
         plans.write(self.o.plan, self.folder / "plan.jsonl")
         try:
             for step in (self.boot, self.play, self.finish):
@@ -141,37 +164,22 @@ class Campaign:
             self.trouble = self.trouble or f"{type(problem).__name__}: {problem}"
         return None
 
-    def make_folder(self):
-        stamp = self.started.strftime("%Y%m%dT%H%M%SZ")
-        for more in itertools.count():
-            folder = self.o.out / (f"{stamp}-seed{self.o.seed}" + (f".{more}" if more else ""))
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            latest = self.o.out / "latest.new"
-            latest.unlink(missing_ok=True)
-            latest.symlink_to(folder.name)
-            os.replace(latest, self.o.out / "latest")
-            return folder
-
     def boot(self):
         self.report.stage("boot")
         data = qemu.data_disk(self.folder / "data.img")
         if self.o.disk:
             self.disk_before()
-        machine = qemu.Machine(image=self.o.image, run=self.folder, disk=data, user_disk=self.o.disk,
-                               smp=self.o.smp, mem=self.o.mem, accel=self.o.accel, extra=self.o.qemu_extra,
-                               verbose=self.o.verbose)
-        self.machine = machine
-        self.guest = qemu.start(machine)
+        self.machine = self.o.machine(self.folder, data)
+        if self.o.boot:
+            self.machine.incoming, boot = boots.load(self.o.boot)
+        self.guest = qemu.start(self.machine)
         self.log = LogReader(self.guest.log, self.ledger.take)
         self.orders = Orders(self.guest.channel)
-        boot = self.log.wait("boot", BOOT_SECONDS)
+        if not self.o.boot:
+            boot = boots.announced(self.log)
         self.tsc_hz = boot["tsc_hz"]
         read_memory = trace.memory_reader(self.guest, self.folder)
         self.ring = trace.Ring(read_memory, boot["trace_paddr"], copy=self.folder / "trace.bin")
-        self.log.wait("injector", BOOT_SECONDS, lambda value: "ready" in value)
         self.hello()
         self.typist = Typist(self.guest.console, self.o.seed)
 
@@ -356,7 +364,7 @@ class Campaign:
             "schema_version": summary.SCHEMA_VERSION, "seed": self.o.seed, "kills": len(self.o.plan),
             "driver": self.o.driver, "fault": self.o.fault, "accel": self.machine.accel if self.machine else self.o.accel,
             "qemu": qemu.qemu_version(), "smp": self.o.smp, "mem": self.o.mem, "qemu_extra": self.o.qemu_extra,
-            "image_sha256": hashlib.sha256((self.o.image / "system.img").read_bytes()).hexdigest(),
+            "image_sha256": self.o.image_sha256(),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((ended - self.started).total_seconds(), 1),
             "complete": self.complete, "verified": self.verified, "trouble": self.trouble, "panic": self.panic,

@@ -5,6 +5,7 @@ Exit codes: 0 targets met, 1 a target missed, 2 usage, 3 environment, 4 the harn
 or was interrupted (Ctrl-C, SIGTERM, SIGHUP; QEMU is stopped, and what there is is written)."""
 import argparse
 import dataclasses
+import datetime
 import errno
 import json
 import os
@@ -18,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import campaign, plan, report, summary, verify  # noqa: E402
+from faultinject import campaign, fleet, plan, report, summary, verify  # noqa: E402
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -67,6 +68,22 @@ def add_machine_options(p):
     p.add_argument("--verbose", action="store_true", default=os.environ.get("V") == "1", help="print QEMU's command")
 
 
+def add_fleet_options(p):
+    p.add_argument("-j", "--jobs", type=whole(1, 1024), help="QEMUs at once, on this machine")
+    p.add_argument("--dask", metavar="ADDRESS", help="hand the batches to a Dask cluster (tcp://host:8786)")
+    p.add_argument("--batch", type=whole(1, KILLS_MAX), help=f"trials a boot (default {fleet.BATCH})")
+    p.add_argument("--fresh-boot", action="store_true", help="every batch boots from the firmware, not from a saved state")
+    p.add_argument("--shard", type=shard, metavar="I/N", help="only every N-th trial, from the I-th; see merge")
+    p.add_argument("--resume", type=pathlib.Path, metavar="DIR", help="go on with a campaign that was interrupted")
+
+
+def shard(text):
+    i, _, n = text.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N with I from 1 to N")
+    return int(i), int(n)
+
+
 def build():
     """make hands its BUILD down, relative to the repository."""
     folder = ROOT / (os.environ.get("BUILD") or "build")
@@ -82,8 +99,13 @@ def parser():
     s.add_argument("--replay", type=pathlib.Path, metavar="DIR", help="take the plan of an earlier run folder")
     s.add_argument("--trial", type=whole(1, KILLS_MAX), help="with --replay: trial N alone")
     s.add_argument("--times", type=whole(1, 100), default=1, help="with one trial: so many boots; says how many agreed")
+    add_fleet_options(s)
     add_machine_options(s)
     s.set_defaults(function=cmd_run)
+    s = sub.add_parser("merge", help="one run folder from the shards of a campaign", allow_abbrev=False)
+    s.add_argument("folders", type=pathlib.Path, nargs="+", metavar="DIR")
+    s.add_argument("-o", "--out", type=pathlib.Path, required=True, help="the folder to make")
+    s.set_defaults(function=cmd_merge)
     s = sub.add_parser("plan", help="print a plan, run nothing", allow_abbrev=False)
     add_choice_options(s)
     s.set_defaults(function=cmd_plan)
@@ -176,6 +198,8 @@ def cmd_run(args):
     options = campaign.Options(
         seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
         disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, qemu_extra=args.qemu_extra, verbose=args.verbose)
+    if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.BATCH:
+        return run_fleet(args, options)
     codes, outcomes = [], []
     for _ in range(args.times):
         result, lines = run_once(dataclasses.replace(options, plan=list(trials)))
@@ -185,6 +209,50 @@ def cmd_run(args):
         first = outcomes[0]
         print(f"{outcomes.count(first)} of {args.times} replays gave {first}: {', '.join(outcomes)}")
     return max(codes)
+
+
+def run_fleet(args, options):
+    if args.disk or args.times > 1:
+        raise plan.UsageProblem("a campaign of several boots takes no --disk and no --times")
+    if args.resume:
+        folder, asked = args.resume, fleet.read_asked(args.resume)
+        options = resumed(options, asked, folder)
+    else:
+        started = datetime.datetime.now(datetime.timezone.utc)
+        folder = campaign.make_folder(args.out, started, args.seed)
+        asked = {"schema_version": fleet.SCHEMA_VERSION, "seed": args.seed, "kills": len(options.plan), "driver": args.driver,
+                 "fault": args.fault, "smp": args.smp, "mem": args.mem, "accel": args.accel, "qemu_extra": args.qemu_extra,
+                 "shard": args.shard, "batch": args.batch or fleet.BATCH, "fresh_boot": args.fresh_boot,
+                 "image_sha256": options.image_sha256(), "started": started.isoformat(timespec="seconds")}
+        fleet.write(folder / fleet.FLEET, json.dumps(asked, indent=2) + "\n")
+    if asked["shard"]:
+        options.plan = fleet.shard(options.plan, *asked["shard"])
+    options.accel = qemu.resolve_accel(options.accel, options.image)
+    progress = report.make()
+    try:
+        result = fleet.Fleet(folder, options, asked, progress).run(args.jobs or 1, args.dask)
+    except KeyboardInterrupt:
+        print(f"\nfi: interrupted; go on with: faultinject/fi run --resume {folder}", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
+    report.print_summary(result, summary.load(folder)[1], folder)
+    return summary.exit_code(result)
+
+
+def resumed(options, asked, folder):
+    """The options of the campaign in folder; only where it runs is this command's."""
+    if asked["image_sha256"] != options.image_sha256():
+        raise plan.UsageProblem(f"{folder}: was begun with another image; its trials and new ones cannot be one campaign")
+    trials = plan.make_plan(asked["seed"], asked["kills"], asked["driver"], asked["fault"])
+    return dataclasses.replace(options, plan=trials, **{key: asked[key] for key in ("seed", "driver", "fault", "smp", "mem",
+                                                                                    "accel", "qemu_extra")})
+
+
+def cmd_merge(args):
+    result = fleet.merge(args.folders, args.out)
+    report.print_summary(result, summary.load(args.out)[1], args.out)
+    return summary.exit_code(result)
 
 
 def cmd_plan(args):

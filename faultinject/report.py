@@ -2,10 +2,11 @@
 """What people see: progress while a campaign runs, one line a trial, and the table at its end.
 
 On a terminal with Rich: a bar and colours. Anywhere else, and with NO_COLOR: plain lines of the same words."""
+import collections
 import os
 import sys
 
-from faultinject import judge
+from faultinject import judge, summary
 from faultinject.phases import PHASES
 
 STAGES = {"boot": "booting", "trials": "striking", "stop": "draining and reading back",
@@ -37,6 +38,13 @@ def trial_text(line):
             f"{milliseconds(line['recovery_us']):>10}{flight}{why}  replay: {line['replay']}")
 
 
+def batch_text(name, lines):
+    counts = collections.Counter(line["outcome"] for line in lines)
+    times = [line["recovery_us"] for line in lines if line["outcome"] == "recovered" and line["recovery_us"] is not None]
+    return (f"batch {name}: {len(lines)} trials: " + (", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) or "none") +
+            f"; median recovery {milliseconds(summary.percentile(times, 50))}")
+
+
 class Plain:
     """Plain lines on standard output."""
 
@@ -46,6 +54,17 @@ class Plain:
 
     def trial(self, line):
         print(trial_text(line), flush=True)
+
+    def skip(self, trials):
+        """Done by an earlier run of this campaign."""
+        if trials:
+            print(f"fi: {trials} trials are there already", flush=True)
+
+    def batch(self, name, lines):
+        print(batch_text(name, lines), flush=True)
+        for line in lines:
+            if line["outcome"] not in judge.GOOD:
+                self.trial(line)
 
     def close(self):
         pass
@@ -71,6 +90,17 @@ class Terminal:
         from rich.text import Text
         self.progress.advance(self.task)
         self.progress.console.print(Text(trial_text(line), style=COLOURS.get(line["outcome"], "bold red")))
+
+    def skip(self, trials):
+        self.progress.advance(self.task, trials)
+
+    def batch(self, name, lines):
+        from rich.text import Text
+        self.progress.advance(self.task, len(lines))
+        self.progress.console.print(batch_text(name, lines))
+        for line in lines:
+            if line["outcome"] not in judge.GOOD:
+                self.progress.console.print(Text(trial_text(line), style="bold red"))
 
     def close(self):
         self.progress.stop()

@@ -68,7 +68,7 @@ def grouped(trials, key):
 def leaks_of(run, trials):
     """Things that a dead process still owned, and pages that were free before the campaign and not after."""
     before, after = run.get("rest_before"), run.get("rest_after")
-    events = sum(t["leaks"] for t in trials)
+    events = sum(t["leaks"] for t in trials) + sum(run.get("leaks_by_boot", []))
     if not before or not after:
         return events
     missing = before["pages_free"] - after["pages_free"]

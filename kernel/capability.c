@@ -15,7 +15,11 @@ static struct cap_chunk *chunk_of(const struct capability *c)
 }
 
 struct process *cap_process(const struct capability *c) { return chunk_of(c)->process; }
-handle_t cap_handle(const struct capability *c) { return HANDLE_MAKE(c->index, c->generation); }
+handle_t cap_handle(const struct capability *c)
+{
+    const struct cap_chunk *k = chunk_of(c);
+    return HANDLE_MAKE(k->first + (uint64_t)(c - k->slot), c->generation);
+}
 
 status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights,
                  struct capability **out)
@@ -36,8 +40,8 @@ bool cap_room(struct process *p)
     if (!page.v) return false;
     struct cap_chunk *k = arch_direct(page);
     k->process = p;
+    k->first = p->chunk_count * CHUNK_SLOTS + 1;
     for (uint32_t i = CHUNK_SLOTS - 1; i-- > 0;) {
-        k->slot[i].index = p->chunk_count * CHUNK_SLOTS + i + 1;
         k->slot[i].next = p->slots;
         p->slots = &k->slot[i];
     }
@@ -61,7 +65,7 @@ handle_t cap_install(struct process *p, struct object *o, uint32_t rights)
     assert(!o->root);
     struct capability *c = slot_take(p);
     c->object = o;
-    c->rights = rights;
+    c->rights = rights & 0xffff;
     c->badge = 0;
     o->root = c;
     return cap_handle(c);
@@ -71,7 +75,7 @@ handle_t cap_derive(struct process *p, struct capability *parent, uint32_t right
 {
     struct capability *c = slot_take(p);
     c->object = parent->object;
-    c->rights = rights & parent->rights;
+    c->rights = rights & parent->rights & 0xffff;
     c->badge = parent->badge ? parent->badge : badge;
     c->parent = parent;
     c->next = parent->child;
@@ -85,8 +89,7 @@ static void slot_release(struct capability *c)
 {
     struct process *p = cap_process(c);
     assert(!c->child);
-    if (c->object->type == OBJECT_MEMORY) mapping_revoke((struct memory *)c->object, c);
-    if (c->object->type == OBJECT_TRACE) mapping_revoke(((struct trace *)c->object)->memory, c);
+    while (c->mappings) mapping_destroy(c->mappings);
     if (c->prev)
         c->prev->next = c->next;
     else if (c->parent)
@@ -102,13 +105,25 @@ static void slot_release(struct capability *c)
     p->handle_count--;
 }
 
+/* Leaves first, without recursion and without coming back to the top: how deep and how wide the tree is, is
+ * its processes' choice. */
+bool cap_revoke_some(struct capability *top, uint32_t most)
+{
+    struct capability *c = top;
+    for (;;) {
+        while (c->child) c = c->child;
+        if (c == top) return true;
+        if (!most--) return false;
+        struct capability *parent = c->parent;
+        slot_release(c);
+        c = parent;
+    }
+}
+
 void cap_revoke(struct capability *top)
 {
-    while (top->child) { /* leaves first, without recursion: depth is the caller's to choose */
-        struct capability *c = top->child;
-        while (c->child) c = c->child;
-        slot_release(c);
-    }
+    bool done = cap_revoke_some(top, ~0u);
+    assert(done);
 }
 
 void cap_delete(struct capability *c)

@@ -12,10 +12,9 @@
 
 struct capability {        /* 64 bytes */
     struct object *object; /* NULL: free */
-    uint64_t generation;
+    uint64_t rights : 16, generation : 48;
     uint64_t badge;
-    uint32_t rights;
-    uint32_t index;
+    struct mapping *mappings;                        /* made with it; they end with it */
     struct capability *parent, *child, *next, *prev; /* next: also the free list */
 };
 
@@ -24,7 +23,8 @@ struct capability {        /* 64 bytes */
 
 struct cap_chunk { /* one page */
     struct process *process;
-    uint64_t reserved[7];
+    uint64_t first; /* index of slot[0] */
+    uint64_t reserved[6];
     struct capability slot[CHUNK_SLOTS - 1];
 };
 
@@ -36,7 +36,9 @@ bool cap_room(struct process *p); /* makes sure that one slot is free; charges a
 handle_t cap_install(struct process *p, struct object *o, uint32_t rights);
 /* Installs a child of parent. Needs cap_room. rights is masked by the parent's. */
 handle_t cap_derive(struct process *p, struct capability *parent, uint32_t rights, uint64_t badge);
-void cap_revoke(struct capability *c);     /* descendants only */
+void cap_revoke(struct capability *c); /* descendants only */
+/* The same, but no more than so many of them; true: none is left. */
+bool cap_revoke_some(struct capability *c, uint32_t most) MUST_USE;
 void cap_delete(struct capability *c);     /* with descendants; the object stays */
 void cap_drop(struct capability *c);       /* cap_delete, and the object too if this is its first */
 void cap_table_destroy(struct process *p); /* every capability and page of a dead process */

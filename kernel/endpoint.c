@@ -64,6 +64,20 @@ static void endpoint_serve(struct endpoint *e, struct process *p)
     list_append(&p->endpoints, &e->of_server);
 }
 
+/* The most urgent first, equals in the order they came: whoever floods an endpoint delays nobody above him.
+ * A caller that goes back to the queue after its server's death stays at the head. */
+static void sender_queue(struct endpoint *e, struct thread *caller)
+{
+    struct list *at = &e->senders;
+    while (at->prev != &e->senders) {
+        const struct thread *before = container_of(at->prev, struct thread, queue);
+        if (before->replayed || before->priority >= caller->priority) break;
+        at = at->prev;
+    }
+    list_append(at, &caller->queue);
+    e->queued++;
+}
+
 void endpoint_call(struct endpoint *e, struct thread *caller, uint64_t badge)
 {
     caller->badge = badge;
@@ -71,8 +85,7 @@ void endpoint_call(struct endpoint *e, struct thread *caller, uint64_t badge)
     caller->replayed = false;
     if (list_empty(&e->receivers)) {
         thread_block(caller, THREAD_SEND);
-        list_append(&e->senders, &caller->queue);
-        e->queued++;
+        sender_queue(e, caller);
         return;
     }
     struct thread *server = container_of(e->receivers.next, struct thread, queue);

@@ -12,7 +12,7 @@ struct thread;
 struct context;
 struct endpoint {
     struct object object;
-    struct list senders;    /* threads in SEND, oldest first */
+    struct list senders;    /* threads in SEND, most urgent first, then oldest */
     struct list receivers;  /* threads in RECV */
     struct list taken;      /* threads in REPLY */
     struct process *server; /* last process that received here */

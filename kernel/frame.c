@@ -107,9 +107,9 @@ status_t frame_alloc_run(struct process *owner, uint64_t pages, paddr_t *out)
     if (!account_charge(owner, pages)) return E_QUOTA;
     uint64_t have = 0;
     for (uint64_t n = words * 64; n-- > 1;) {
-        if (!bitmap[n / 64]) { /* a whole word is taken */
-            n -= n % 64;
-            have = 0;
+        if (n % 64 == 63 && (!bitmap[n / 64] || (bitmap[n / 64] == ~0ul && have + 64 < pages))) {
+            have = bitmap[n / 64] ? have + 64 : 0; /* a whole word of one kind */
+            n -= 63;
             continue;
         }
         have = frame_is_free(n) ? have + 1 : 0;

@@ -95,8 +95,9 @@ static struct list armed = {&armed, &armed};
 
 status_t timer_create(struct process *owner, struct notification *n, uint64_t bits, struct timer **out)
 {
-    struct timer *t = cell_alloc(owner);
+    struct timer *t = owner->timer_count < TIMERS_MAX ? cell_alloc(owner) : NULL;
     if (!t) return E_QUOTA;
+    owner->timer_count++;
     object_init(&t->object, OBJECT_TIMER, owner, owner->object.tag);
     source_init(&t->source);
     source_set(&t->source, n, bits);
@@ -107,6 +108,7 @@ status_t timer_create(struct process *owner, struct notification *n, uint64_t bi
 
 void timer_destroy(struct timer *t)
 {
+    t->object.owner->timer_count--;
     list_remove(&t->armed);
     source_set(&t->source, NULL, 0);
 }

@@ -107,9 +107,13 @@ static bool mapping_overlaps(struct process *p, vaddr_t start, uint64_t pages)
 /* W^X holds for the memory, not for one mapping: nobody writes what somebody executes. */
 static bool mapping_breaks_wx(const struct memory *m, uint32_t prot)
 {
-    uint32_t all = prot;
-    list_each(struct mapping, map, &m->mappings, of_memory) { all |= map->prot; }
-    return (all & RIGHT_WRITE) && (all & RIGHT_EXECUTE);
+    return ((prot & RIGHT_WRITE) && m->executers) || ((prot & RIGHT_EXECUTE) && m->writers);
+}
+
+static void mapping_count(struct memory *m, uint32_t prot, uint32_t by)
+{
+    if (prot & RIGHT_WRITE) m->writers += by;
+    if (prot & RIGHT_EXECUTE) m->executers += by;
 }
 
 status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset, uint64_t pages,
@@ -135,6 +139,7 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
     list_append(&p->mappings, &map->of_process);
     list_append(&m->mappings, &map->of_memory);
     p->mapping_count++;
+    mapping_count(m, prot, 1);
     for (uint64_t i = 0; i < pages; i++)
         arch_space_map(p, (vaddr_t){start.v + i * PAGE_SIZE}, memory_frame(m, offset + i), prot,
                        m->flags & MEMORY_DEVICE);
@@ -159,6 +164,11 @@ static void mapping_forget(struct mapping *map)
     struct process *p = map->process;
     list_remove(&map->of_process);
     list_remove(&map->of_memory);
+    mapping_count(map->memory, map->prot, ~0u);
+    if (map->via) {
+        *map->via = map->via_next;
+        if (map->via_next) map->via_next->via = map->via;
+    }
     if (p->last_mapping == map) p->last_mapping = NULL;
     p->mapping_count--;
     cell_free(p, map);
@@ -170,9 +180,12 @@ void mapping_destroy(struct mapping *map)
     mapping_forget(map);
 }
 
-void mapping_revoke(struct memory *m, struct capability *via)
+void mapping_bind(struct mapping *map, struct capability *via)
 {
-    list_each(struct mapping, map, &m->mappings, of_memory) if (map->via == via) mapping_destroy(map);
+    map->via = &via->mappings;
+    map->via_next = via->mappings;
+    if (map->via_next) map->via_next->via = &map->via_next;
+    via->mappings = map;
 }
 
 void mapping_forget_all(struct process *p)

@@ -19,6 +19,7 @@ struct memory {
     uint32_t flags;
     struct list mappings;          /* struct mapping.of_memory */
     struct list dma_mappings;      /* struct dma_mapping.of_memory */
+    uint32_t writers, executers;   /* of the mappings: one of the two is 0 */
     paddr_t base;                  /* contiguous */
     uint32_t frame[MEMORY_FRAMES]; /* scattered: frame numbers, or index pages if pages > MEMORY_FRAMES */
 };
@@ -27,7 +28,8 @@ struct mapping {
     struct list of_process, of_memory;
     struct process *process;
     struct memory *memory;
-    struct capability *via; /* what it was made with: it ends with that; NULL: the kernel's own */
+    struct mapping **via,
+        *via_next; /* in capability.mappings of what it was made with; NULL: the kernel's own */
     vaddr_t start;
     uint64_t pages, offset; /* offset in pages of the memory */
     uint32_t prot;          /* RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE */
@@ -42,10 +44,10 @@ void memory_destroy(struct memory *m);
 
 status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset, uint64_t pages,
                         uint32_t prot) MUST_USE;
-struct mapping *mapping_find(struct process *p, vaddr_t at); /* NULL: not mapped */
-void mapping_destroy(struct mapping *map);                   /* and unmaps the pages */
-void mapping_revoke(struct memory *m, struct capability *via);
-void mapping_forget_all(struct process *p); /* the address space itself is about to go */
+struct mapping *mapping_find(struct process *p, vaddr_t at);    /* NULL: not mapped */
+void mapping_destroy(struct mapping *map);                      /* and unmaps the pages */
+void mapping_bind(struct mapping *map, struct capability *via); /* it ends with this capability */
+void mapping_forget_all(struct process *p);                     /* the address space itself is about to go */
 
 /* Copies between the kernel and a process through its mappings, never through user addresses.
  * E_ADDRESS names nothing written. */

@@ -13,6 +13,7 @@
 #include "sched.h"
 
 #define THREADS_MAX       8u
+#define TIMERS_MAX        64u /* armed ones are one sorted list of everybody's */
 #define STACK_PAGES       4u
 #define PROCESS_PAGES_MIN 16u
 #define BUDGET_MIN_US     50u /* what a budget costs the others is a timer interrupt or two a period */
@@ -34,7 +35,7 @@ struct process {          /* a page of its own */
     struct process *parent;
     struct list children, sibling;
     struct list threads;
-    uint32_t thread_count, mapping_count, handle_count, object_count;
+    uint32_t thread_count, mapping_count, handle_count, object_count, timer_count;
     uint64_t quota, used; /* pages */
 
     struct list objects;      /* struct object.owned */

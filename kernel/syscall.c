@@ -12,6 +12,7 @@
 #include "print.h"
 
 #define LOG_LINE_MAX 512u
+#define REVOKE_STEP  256u /* capabilities */
 
 /* --- Decoding ------------------------------------------------------------------------------------------------ */
 
@@ -199,18 +200,31 @@ static status_t sys_cap_derive(struct thread *t, struct context *c)
     return OK;
 }
 
+/* Deletes descendants, a bounded number at a time: between two steps interrupts and the other CPUs get in,
+ * then the caller executes the same system call again. Who derives meanwhile adds one where a step deletes
+ * many, so it ends. Returns OK, or what the caller's status word must hold to make the call once more. */
+static status_t revoke_step(struct capability *k, struct context *c, enum syscall_number again)
+{
+    if (cap_revoke_some(k, REVOKE_STEP)) return OK;
+    arch_context_again(c);
+    return (status_t)again;
+}
+
 static status_t sys_cap_revoke(struct thread *t, struct context *c)
 {
     struct capability *k = cap_lookup(t->process, c->handle);
     REQUIRE(k, E_HANDLE);
-    cap_revoke(k);
-    return OK;
+    return revoke_step(k, c, SYS_cap_revoke);
 }
 
 static status_t sys_cap_delete(struct thread *t, struct context *c)
 {
     struct capability *k = cap_lookup(t->process, c->handle);
     REQUIRE(k, E_HANDLE);
+    if (k->child) {
+        status_t s = revoke_step(k, c, SYS_cap_delete);
+        if (s != OK) return s;
+    }
     cap_drop(k);
     return OK;
 }
@@ -305,7 +319,7 @@ static status_t sys_memory_map(struct thread *t, struct context *c)
     REQUIRE(!(prot & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
     TRY(decode_memory(t, c->info, (uint32_t)prot, &m));
     TRY(mapping_create(p, m, (vaddr_t){c->w[0]}, c->w[1], c->w[2], (uint32_t)prot));
-    mapping_find(p, (vaddr_t){c->w[0]})->via = cap_lookup(t->process, c->info);
+    mapping_bind(mapping_find(p, (vaddr_t){c->w[0]}), cap_lookup(t->process, c->info));
     return OK;
 }
 
@@ -669,7 +683,7 @@ static status_t sys_inject(struct thread *t, struct context *c)
         REQUIRE(!(c->w[3] & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
         TRY(decode(t, c->w[1], OBJECT_MEMORY, (uint32_t)c->w[3], &m));
         TRY(mapping_create(p, m, (vaddr_t){c->w[2]}, 0, m->pages, (uint32_t)c->w[3]));
-        mapping_find(p, (vaddr_t){c->w[2]})->via = cap_lookup(t->process, c->w[1]);
+        mapping_bind(mapping_find(p, (vaddr_t){c->w[2]}), cap_lookup(t->process, c->w[1]));
         return OK;
     case INJECT_DISARM: c->w[0] = inject_disarm(p); return OK;
     default: return E_ARGUMENT;

@@ -62,6 +62,7 @@ class Machine:
     extra: list = dataclasses.field(default_factory=list)  # QEMU_EXTRA, already split
     console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
     gdb: str | None = None             # e.g. "tcp:localhost:1234"; the machine then waits for gdb
+    incoming: pathlib.Path | None = None  # a saved machine (Guest.save) with the same options to go on from
     reboot: bool = False               # a guest reset restarts the machine instead of ending QEMU
     verbose: bool = dataclasses.field(default_factory=lambda: os.environ.get("V") == "1")
 
@@ -175,6 +176,8 @@ def command(m, fds=None):
         line += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
     if m.gdb:
         line += ["-gdb", m.gdb, "-S"]
+    if m.incoming:
+        line += ["-incoming", "defer"]
     return line + list(m.extra)
 
 
@@ -215,6 +218,29 @@ class Guest:
             if "error" in message:
                 raise RuntimeError(f"QMP {execute}: {message['error']['desc']}")
             self.events.append(message)
+
+    def _migrate(self, execute, uri):
+        """Migration to or from a file: the whole machine but its disks (QEMU, docs/devel/migration.rst)."""
+        self.qmp("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+        self.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+        self.qmp(execute, uri=uri)
+        while True:
+            state = next((e["data"]["status"] for e in self.events if e.get("event") == "MIGRATION"
+                          and e["data"]["status"] in ("completed", "failed")), None)
+            if state == "completed":
+                return
+            if state:
+                raise EnvironmentProblem(f"{uri}: the machine's state was not written or not accepted")
+            self.events.append(self._message())
+
+    def save(self, path):
+        """Stops the machine and writes its state, without its disks, for Machine.incoming. It does not go on."""
+        self.qmp("stop")
+        self._migrate("migrate", f"exec:cat > {shlex.quote(str(path))}")
+
+    def load(self, path):
+        self._migrate("migrate-incoming", f"exec:cat {shlex.quote(str(path))}")
+        self.qmp("cont")
 
     def hmp(self, text):
         """A command of QEMU's human monitor (savevm, loadvm, pmemsave, ...); returns what it printed."""
@@ -277,7 +303,10 @@ def start(m, resolve=True):
     for s in theirs.values():
         s.close()
     try:
-        return Guest(m, process, ours, line)
+        guest = Guest(m, process, ours, line)
+        if m.incoming:
+            guest.load(m.incoming)
+        return guest
     except BaseException:
         process.kill()
         process.wait()

@@ -38,6 +38,8 @@ void arch_context_init(struct context *c, uint64_t entry, uint64_t stack_top, ui
 void arch_context_step(struct context *c, bool on);         /* trap after each user instruction */
 void arch_context_jump(struct context *c, uint64_t target); /* rdi = old rip; rip = target */
 uint64_t arch_context_rip(const struct context *c);
+void arch_context_again(
+    struct context *c); /* after a system call: it is made again when the thread resumes */
 
 /* --- Interrupts ---------------------------------------------------------------------------------- */
 struct irq_line {   /* the port's hold on one interrupt source */

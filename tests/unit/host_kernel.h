@@ -160,7 +160,10 @@ static inline struct result system_call(uint64_t number, const uint64_t argument
     c->handle = argument[0];
     c->info = argument[1];
     for (unsigned i = 0; i < MESSAGE_WORDS; i++) c->w[i] = argument[2 + i];
-    kernel_syscall();
+    do {
+        c->arch.again = false;
+        kernel_syscall();
+    } while (current() == t && c->arch.again);
     return result_of(t);
 }
 #define sys(name, ...) system_call(SYS_##name, (const uint64_t[10]){__VA_ARGS__})

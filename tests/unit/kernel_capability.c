@@ -274,3 +274,65 @@ Test(capability, a_thread_kills_the_process_that_holds_its_first_capability)
     run_as(owner.thread);
     account_check(process_root);
 }
+
+/* One kernel entry deletes a bounded number, however deep the tree is; then the caller makes its call again. */
+Test(capability, a_long_chain_is_revoked_in_steps)
+{
+    handle_t top = make(notification_create, 0), last = top;
+    for (unsigned i = 0; i < 2000; i++) last = make(cap_derive, last, RIGHT_READ, 0);
+    uint32_t before = process_root->handle_count;
+    struct context *c = &root_thread()->context;
+    unsigned entries = 0;
+    do {
+        uint32_t held = process_root->handle_count;
+        c->arch.again = false;
+        c->status = SYS_cap_revoke;
+        c->handle = top;
+        kernel_syscall();
+        cr_assert_leq(held - process_root->handle_count, 256);
+        if (c->arch.again) cr_assert_eq(c->status, SYS_cap_revoke, "it would make another call");
+        entries++;
+    } while (c->arch.again);
+    cr_assert_eq(c->status, OK);
+    cr_assert_eq(before - process_root->handle_count, 2000);
+    cr_assert_eq(entries, 2000 / 256 + 1);
+    account_check(process_root);
+}
+
+Test(capability, a_wide_tree_is_deleted_in_steps)
+{
+    handle_t top = make(notification_create, 0), middle = make(cap_derive, top, RIGHT_READ, 0);
+    uint32_t before = process_root->handle_count;
+    for (unsigned i = 0; i < 1000; i++) make(cap_derive, i % 2 ? top : middle, RIGHT_READ, 0);
+    expect_ok(sys(cap_delete, middle));
+    cr_assert_eq(process_root->handle_count, before - 1 + 500);
+    expect_ok(sys(cap_delete, top));
+    cr_assert_eq(process_root->handle_count, before - 2);
+    account_check(process_root);
+}
+
+/* Mappings end with the capability that they were made with, no others, in whatever order. */
+Test(capability, each_mapping_ends_with_its_own_capability)
+{
+    enum { N = 40 };
+    handle_t m = make(memory_create, 0, 1, 0), via[N];
+    for (unsigned i = 0; i < N; i++) {
+        via[i] = make(cap_derive, m, RIGHT_READ, 0);
+        for (unsigned k = 0; k < 3; k++)
+            expect_ok(sys(memory_map, 0, via[i], USER_DYNAMIC + (i * 3 + k) * PAGE_SIZE, 0, 1, RIGHT_READ));
+    }
+    uint32_t mapped = process_root->mapping_count;
+    for (unsigned n = 0; n < N; n++) {
+        unsigned i = n * 7 % N;
+        expect_ok(sys(memory_unmap, 0, USER_DYNAMIC + (i * 3 + n % 3) * PAGE_SIZE));
+        expect_ok(sys(cap_delete, via[i]));
+        for (unsigned k = 0; k < 3; k++)
+            cr_assert_eq(
+                host_translate(process_root, (vaddr_t){USER_DYNAMIC + (i * 3 + k) * PAGE_SIZE}, NULL, NULL).v,
+                0);
+        cr_assert_eq(process_root->mapping_count, mapped - 3 * (n + 1));
+    }
+    expect_ok(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RIGHT_READ | RIGHT_WRITE));
+    expect_status(sys(memory_map, 0, m, USER_DYNAMIC + PAGE_SIZE, 0, 1, RIGHT_READ | RIGHT_EXECUTE), E_BUSY);
+    account_check(process_root);
+}

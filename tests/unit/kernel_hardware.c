@@ -581,3 +581,13 @@ Test(hardware, a_domain_is_destroyed_under_its_driver)
     expect_ok(sys(process_destroy, d.child.handle));
     account_check(process_root);
 }
+
+Test(hardware, a_process_has_only_so_many)
+{
+    handle_t n = make(notification_create, 0), last = 0;
+    for (unsigned i = 0; i < TIMERS_MAX; i++) last = make(timer_create, n, 1);
+    expect_status(sys(timer_create, n, 1), E_QUOTA);
+    expect_ok(sys(cap_delete, last));
+    make(timer_create, n, 1);
+    account_check(process_root);
+}

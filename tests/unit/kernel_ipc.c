@@ -554,3 +554,41 @@ Test(ipc, a_waiter_and_a_bound_thread_die)
     cr_assert_eq(sys(poll, n).w[0], 1);
     account_check(process_root);
 }
+
+/* Who floods an endpoint delays nobody above him: the most urgent caller is served first, equals in order. */
+Test(ipc, the_most_urgent_caller_is_served_first)
+{
+    run_as(root_thread());
+    handle_t n = make(notification_create, 0), wait_of[2];
+    struct child low[4];
+    for (unsigned i = 0; i < 4; i++) {
+        low[i] = child_create(TEST_QUOTA, TAG_MAKE(3, 1), SCHED_MAKE(8, 0, 0));
+        expect_ok(sys(process_grant, low[i].handle, endpoint, RIGHT_WRITE, 100 + i));
+    }
+    handle_t call_of = HANDLE_MAKE(1, 1), signal_of = grant(&low[3], n, RIGHT_WRITE, 0); /* first slots */
+    wait_of[0] = grant(&server, n, RIGHT_READ, 0);
+    wait_of[1] = grant(&client, n, RIGHT_READ, 0);
+    for (unsigned i = 0; i < 4; i++) child_start(&low[i]);
+    run_as(server.thread);
+    sys(wait, wait_of[0]);
+    run_as(client.thread);
+    sys(wait, wait_of[1]);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(current(), low[i].thread);
+        expect_state(sys(call, call_of, 0), THREAD_SEND);
+    }
+    cr_assert_eq(current(), low[3].thread);
+    sys(signal, signal_of, 1); /* the server: it waited first */
+    cr_assert_eq(current(), server.thread);
+    expect_state(sys(wait, wait_of[0]), THREAD_WAIT);
+    sys(signal, signal_of, 1); /* the client */
+    cr_assert_eq(current(), client.thread);
+    expect_state(sys(call, client_end, 0), THREAD_SEND);
+    sys(signal, signal_of, 1); /* the supervisor */
+    sys(wait, n);
+    sys(signal, signal_of, 1);
+    cr_assert_eq(current(), server.thread);
+    cr_assert_eq(sys(recv, server_end).handle, 1234, "the flood was served first");
+    for (unsigned i = 0; i < 3; i++) cr_assert_eq(sys(reply_recv, server_end, 0).handle, 100 + i);
+}

@@ -11,7 +11,8 @@
 
 struct arch_regs {
     uint64_t rip, rsp;
-    bool step; /* arch_context_step */
+    bool step;  /* arch_context_step */
+    bool again; /* arch_context_again: who plays the thread makes the call once more */
 };
 struct arch_space {
     paddr_t root; /* v == 0: none. Four levels of 512 entries, as the machine has */

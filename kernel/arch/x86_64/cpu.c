@@ -166,6 +166,7 @@ static void idt_load(void)
 #define MSR_LSTAR          0xc0000082
 #define MSR_SFMASK         0xc0000084
 #define MSR_KERNEL_GS_BASE 0xc0000102
+#define MSR_SYSENTER_CS    0x174
 
 #define FLAG_TF (1ul << 8)
 #define FLAG_IF (1ul << 9)
@@ -181,6 +182,7 @@ static void syscall_init(void)
     msr_write(MSR_LSTAR, (uint64_t)syscall_entry);
     msr_write(MSR_SFMASK, FLAG_TF | FLAG_IF | FLAG_DF | FLAG_NT | FLAG_AC);
     msr_write(MSR_KERNEL_GS_BASE, 0); /* what the user has in gs */
+    msr_write(MSR_SYSENTER_CS, 0);    /* SYSENTER is #GP, whatever the firmware used it for */
 }
 
 #define CR0_MP (1ul << 1)

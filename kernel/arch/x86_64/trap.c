@@ -114,3 +114,4 @@ void arch_context_jump(struct context *c, uint64_t target)
 }
 
 uint64_t arch_context_rip(const struct context *c) { return c->arch.rip; }
+void arch_context_again(struct context *c) { c->arch.rip -= 2; } /* the length of SYSCALL */

@@ -7,6 +7,7 @@
  * only a reset repairs a device that lost its rules. Constant parts of an entry are written at its
  * first use, which keeps a restart short. */
 #include "device.h"
+#include "lib/atomic.h"
 
 #define barrier() __asm__ volatile("" ::: "memory") /* x86: stores are seen in order, loads too */
 
@@ -75,9 +76,7 @@ void queue_kick(struct queue *q)
     if (q->avail_idx == q->kicked) return;
     barrier();
     q->memory->avail.idx = q->avail_idx;
-    /* The store must be visible before the device's wish is read: the one reordering that x86 does.
-     */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    device_fence(); /* the store must be visible before the device's wish is read */
     if (vring_need_event(q->memory->used.avail_event, q->avail_idx, q->kicked)) *q->notify = 0;
     q->kicked = q->avail_idx;
 }
@@ -101,6 +100,6 @@ status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status
 bool queue_rearm(struct queue *q)
 {
     q->memory->avail.used_event = q->used_seen;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    device_fence(); /* our wish must be visible before we look for the last time */
     return q->memory->used.idx == q->used_seen;
 }

@@ -61,7 +61,7 @@ class Machine:
     icount: str | None = None          # e.g. "shift=0" (TCG only)
     extra: list = dataclasses.field(default_factory=list)  # QEMU_EXTRA, already split
     console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
-    gdb: str | None = None             # e.g. "tcp:localhost:1234"; the machine then waits for gdb
+    gdb: str | None = None             # "tcp:localhost:1234", or "socket"; the machine then waits for gdb
     incoming: pathlib.Path | None = None  # a saved machine (Guest.save) with the same options to go on from
     reboot: bool = False               # a guest reset restarts the machine instead of ending QEMU
     verbose: bool = dataclasses.field(default_factory=lambda: os.environ.get("V") == "1")
@@ -174,7 +174,9 @@ def command(m, fds=None):
     line += ["-chardev", sink, "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
     if "qmp" in fds:
         line += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
-    if m.gdb:
+    if "gdb" in fds:
+        line += ["-chardev", f"socket,id=gdb,fd={fds['gdb']}", "-gdb", "chardev:gdb", "-S"]
+    elif m.gdb:
         line += ["-gdb", m.gdb, "-S"]
     if m.incoming:
         line += ["-incoming", "defer"]
@@ -182,11 +184,12 @@ def command(m, fds=None):
 
 
 class Guest:
-    """A running machine. log, console, channel: sockets (None if not asked for)."""
+    """A running machine. log, console, channel, gdb: sockets (None if not asked for)."""
 
     def __init__(self, machine, process, sockets, line):
         self.machine, self.process, self.line = machine, process, line
-        self.log, self.console, self.channel = (sockets.get(n) for n in ("log", "console", "channel"))
+        self.log, self.console, self.channel, self.gdb = (
+            sockets.get(n) for n in ("log", "console", "channel", "gdb"))
         self._qmp = sockets["qmp"]
         self._input, self._commands = b"", 0
         self.events = []
@@ -261,7 +264,7 @@ class Guest:
                 self.process.wait()
                 if not isinstance(problem, subprocess.TimeoutExpired):
                     raise
-        for s in (self.log, self.console, self.channel, self._qmp):
+        for s in (self.log, self.console, self.channel, self.gdb, self._qmp):
             if s:
                 s.close()
 
@@ -288,6 +291,7 @@ def start(m, resolve=True):
         m.accel = resolve_accel(m.accel, m.image)
     prepare(m)
     names = ["log", "qmp", "channel"] + (["console"] if m.console == "socket" else [])
+    names += ["gdb"] if m.gdb == "socket" else []
     ours, theirs = {}, {}
     for name in names:
         ours[name], theirs[name] = socket.socketpair()

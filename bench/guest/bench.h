@@ -7,6 +7,7 @@
 
 #include "lib/runtime.h"
 #include "peer.h"
+#include "window.h"
 
 #define SAMPLES_MAX 2048
 
@@ -16,6 +17,14 @@ static inline uint64_t ticks(void)
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
 }
+
+/* The same where a measured window begins or ends (window.h). */
+#define ticks_at(kind, name)                                                          \
+    ({                                                                                \
+        uint32_t low, high;                                                           \
+        __asm__ volatile("9:\trdtsc\n\t" WINDOW(kind, name) : "=a"(low), "=d"(high)); \
+        (uint64_t) high << 32 | low;                                                  \
+    })
 
 /* --- Samples: collected, then written to the kernel log as one JSON line ------------------------------- */
 struct samples {

@@ -71,9 +71,9 @@ static void measure_echo(void)
 
     for (uint32_t i = 0; i < ROUNDS; i++) {
         struct message m = {.w = {1, 2, 3, 4, 5, 6, 7, 8}};
-        uint64_t begin = ticks();
+        uint64_t begin = ticks_at(WINDOW_BEGIN, "ipc_echo");
         status_t status = service_call(echo, ECHO_ECHO, &m);
-        uint64_t taken = ticks() - begin;
+        uint64_t taken = ticks_at(WINDOW_END, "ipc_echo") - begin;
         check(status, "ipc_echo");
         samples_add(&samples, taken);
     }
@@ -198,9 +198,9 @@ static void measure_process(void)
 
     for (uint32_t i = 0; i < PROCESS_ROUNDS; i++) {
         struct peer p;
-        uint64_t begin = ticks();
+        uint64_t begin = ticks_at(WINDOW_BEGIN, "process_create");
         struct sys_result made = peer_create(peer_leave, PRIORITY);
-        uint64_t created = ticks();
+        uint64_t created = ticks_at(WINDOW_END, "process_create");
         check(made.status, "process_create");
         check(sys_process_destroy(made.value), "process_destroy");
         samples_add(&samples, created - begin);
@@ -211,9 +211,9 @@ static void measure_process(void)
         peer_start(&p);
         check(sys_wait(rests).status, "a peer that comes to rest");
         sys_yield(); /* it signalled before its wait */
-        begin = ticks();
+        begin = ticks_at(WINDOW_BEGIN, "process_destroy");
         status_t status = sys_process_destroy(p.process);
-        samples_add(&ends, ticks() - begin);
+        samples_add(&ends, ticks_at(WINDOW_END, "process_destroy") - begin);
         check(status, "process_destroy");
         check(sys_memory_unmap(0, (uint64_t)p.page), "unmapping of a peer's page");
         check(sys_cap_delete(p.memory), "release of a peer's page");
@@ -248,7 +248,11 @@ static void measure_process_life(void)
 
 /* --- Pages ---------------------------------------------------------------------------------------------------- */
 
-static void measure_pages(uint64_t pages, const char *map_name, const char *unmap_name)
+/* Inline, so that each of the two sizes has windows of its own. */
+#define page_ticks(kind, name) (pages == 1 ? ticks_at(kind, name "_single") : ticks_at(kind, name))
+
+static inline __attribute__((always_inline)) void measure_pages(uint64_t pages, const char *map_name,
+                                                                const char *unmap_name)
 {
     static struct samples unmaps;
     handle_t m = check_value(sys_memory_create(0, pages, 0), "memory");
@@ -257,14 +261,14 @@ static void measure_pages(uint64_t pages, const char *map_name, const char *unma
     check(map_new(m, pages, RIGHT_READ | RIGHT_WRITE, &at), "a mapping");
     check(sys_memory_unmap(0, (uint64_t)at), "an unmapping");
     for (uint32_t i = 0; i < PAGE_ROUNDS; i++) {
-        uint64_t t0 = ticks();
+        uint64_t t0 = page_ticks(WINDOW_BEGIN, "page_map");
         status_t status = sys_memory_map(0, m, (uint64_t)at, 0, pages, RIGHT_READ | RIGHT_WRITE);
-        uint64_t t1 = ticks();
+        uint64_t t1 = page_ticks(WINDOW_END, "page_map");
         check(status, map_name);
         for (uint64_t page = 0; page < pages; page++) ((volatile uint8_t *)at)[page * PAGE_SIZE] = 1;
-        uint64_t t2 = ticks();
+        uint64_t t2 = page_ticks(WINDOW_BEGIN, "page_unmap");
         status = sys_memory_unmap(0, (uint64_t)at);
-        uint64_t t3 = ticks();
+        uint64_t t3 = page_ticks(WINDOW_END, "page_unmap");
         check(status, unmap_name);
         samples_add(&samples, t1 - t0);
         samples_add(&unmaps, t3 - t2);

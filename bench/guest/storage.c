@@ -45,6 +45,7 @@ static uint32_t reads_round(uint32_t depth, struct block_done *done)
         uint64_t sector = random_next() % places * READ_SECTORS;
         uint64_t buffer =
             (uint64_t)__builtin_ctzl(~disk.busy) * READ_BYTES; /* of the slot that it will get */
+        window_round("read4k");
         check(block_submit(&disk, BLOCK_READ, sector, READ_BYTES, buffer) >= 0 ? OK : E_NO_SLOTS,
               "a free slot");
     }

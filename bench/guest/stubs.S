@@ -4,13 +4,23 @@
  * kernel, the other process, and the saving of the status. Nothing is subtracted: timed_nothing says what
  * the two rdtsc cost by themselves. */
 #include "peer.h"
+#include "window.h"
 
-    .macro BEGIN
-    rdtsc
+    .macro WINDOW kind, name /* window.h */
+    .pushsection .debug_windows, "", @progbits
+    .quad 9b, \kind
+8:  .ascii "\name"
+    .fill 48 - (. - 8b), 1, 0
+    .popsection
+    .endm
+    .macro BEGIN name
+9:  rdtsc
+    WINDOW WINDOW_BEGIN, \name
     mov %eax, %ebx
     .endm
-    .macro END /* eax = low half of the difference */
-    rdtsc
+    .macro END name /* eax = low half of the difference */
+9:  rdtsc
+    WINDOW WINDOW_END, \name
     sub %ebx, %eax
     .endm
 
@@ -19,17 +29,17 @@
 
 timed_nothing:
     push %rbx
-    BEGIN
-    END
+    BEGIN nothing
+    END nothing
     pop %rbx
     ret
 
 timed_null:
     push %rbx
-    BEGIN
+    BEGIN null_syscall
     mov $NR_null, %eax
     syscall
-    END
+    END null_syscall
     pop %rbx
     ret
 
@@ -42,11 +52,11 @@ timed_call_0w: /* rdi = endpoint, rsi = where the status goes */
     push %r15
     mov %rsi, %rbp
     xor %esi, %esi
-    BEGIN
+    BEGIN ipc_0w
     mov $NR_call, %eax
     syscall
     mov %rax, (%rbp)
-    END
+    END ipc_0w
     jmp restore
 
 timed_call_8w: /* rdi = endpoint, rsi = where the status goes, rdx = the words, replaced by the reply's */
@@ -66,14 +76,14 @@ timed_call_8w: /* rdi = endpoint, rsi = where the status goes, rdx = the words, 
     mov 48(%rdx), %r14
     mov 56(%rdx), %r15
     xor %esi, %esi
-    BEGIN
+    BEGIN ipc_8w
     mov (%rsp), %rdx
     mov (%rdx), %rdx
     mov $NR_call, %eax
     syscall
     mov %rax, (%rbp)
     mov %rdx, %rbp /* w0: rdtsc destroys it */
-    END
+    END ipc_8w
     pop %rdx
     mov %rbp, (%rdx)
     mov %r10, 8(%rdx)
@@ -97,13 +107,13 @@ timed_ping: /* rdi = to the peer, rsi = from the peer */
     push %rbp
     mov %rsi, %rbp
     mov $1, %esi
-    BEGIN
+    BEGIN ping_pong
     mov $NR_signal, %eax
     syscall
     mov %rbp, %rdi
     mov $NR_wait, %eax
     syscall
-    END
+    END ping_pong
     pop %rbp
     pop %rbx
     ret
@@ -111,7 +121,8 @@ timed_ping: /* rdi = to the peer, rsi = from the peer */
 wait_then_tsc:
     mov $NR_wait, %eax
     syscall
-    rdtsc
+9:  rdtsc
+    WINDOW WINDOW_END, irq_to_user
     ret
 
     .section .note.GNU-stack,"",@progbits

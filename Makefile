@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
 TARGETS := all image run debug test chaos sim bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+VARIABLES := SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -25,7 +25,9 @@ $(call from_command_line,V,0)
 $(call from_command_line,NOREPLAY,0)
 $(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build))
 $(call from_command_line,JOBS,$(shell nproc))
-export SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS
+$(call from_command_line,PEERS,)
+$(call from_command_line,PAIRS,)
+export SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -44,7 +46,7 @@ options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_test := SEED
 options_sim := SEED SEEDS
-options_bench := MEM QEMU_EXTRA
+options_bench := MEM QEMU_EXTRA PEERS PAIRS
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
 options_every := V BUILD NOREPLAY JOBS MAKEFLAGS
@@ -89,9 +91,10 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
 	    --first $(or $(SEED),1),--seed $(SEED))
 
-bench: deps ## measure: build/bench/latest/bench.json
-	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/default/boot.img
-	@$(PYTHON) bench/bench.py
+bench: deps ## measure: build/bench/latest/bench.json; PEERS=linux: with Linux beside it
+	$(if $(PEERS),@tools/deps.sh musl-tools)
+	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/default/boot.img $(PEERS)
+	@$(PYTHON) $(if $(PEERS),-m bench.peers,bench/bench.py)
 
 check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size
 	$(build) --keep-going check

@@ -137,6 +137,14 @@ $(BUILD)/efi/obj/%.o: % tools/build.mk | $(THIRD_PARTY)/bearssl.stamp
 	$(call say,CC)
 	$(Q)$(CC) $(EFI_CFLAGS) -c $< -o $@
 
+# From objects to the target, an EFI program.
+define efi_link
+$(Q)$(LD) -nostdlib -znocombreloc -shared -Bsymbolic --no-undefined --build-id=none -z noexecstack \
+    -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o $1 -L/usr/lib -lefi -lgnuefi -o $(@D)/loader.so
+$(Q)objcopy -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
+    -j .reloc --target efi-app-x86_64 --subsystem=10 $(@D)/loader.so $@
+endef
+
 # --- System images and boot disks ----------------------------------------------------------------------------
 SYSTEMS := $(patsubst system/%.toml,%,$(wildcard system/*.toml))
 MANIFESTS := $(wildcard supervisor/manifest.toml recovery/manifest.toml drivers/*/manifest.toml \
@@ -162,15 +170,14 @@ $(BUILD)/image/%/digests.c: $(BUILD)/kernel/kernel.boot $(BUILD)/image/%/system.
 $(BUILD)/image/%/BOOTX64.EFI: $(BUILD)/image/%/digests.c $(EFI_OBJECTS)
 	$(call say,EFI)
 	$(Q)$(CC) $(EFI_CFLAGS) -c $< -o $(@D)/digests.o
-	$(Q)$(LD) -nostdlib -znocombreloc -shared -Bsymbolic --no-undefined --build-id=none -z noexecstack \
-	    -T /usr/lib/elf_x86_64_efi.lds /usr/lib/crt0-efi-x86_64.o $(EFI_OBJECTS) $(@D)/digests.o \
-	    -L/usr/lib -lefi -lgnuefi -o $(@D)/loader.so
-	$(Q)objcopy -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' \
-	    -j .reloc --target efi-app-x86_64 --subsystem=10 $(@D)/loader.so $@
+	$(call efi_link,$(EFI_OBJECTS) $(@D)/digests.o)
 $(BUILD)/image/%/boot.img: $(BUILD)/image/%/BOOTX64.EFI tools/mkimage.py
 	$(call say,DISK)
 	$(Q)$(PYTHON) tools/mkimage.py disk --loader $< --kernel $(BUILD)/kernel/kernel.boot \
 	    --image $(@D)/system.img -o $@
+
+# --- The other system of `make bench PEERS=linux`
+include bench/linux/build.mk
 
 # --- Tests on the build machine --------------------------------------------------------------------------------
 CORE_SOURCES := $(wildcard supervisor/core*.c recovery/core*.c) efi/ranges.c efi/tables.c efi/verify.c

@@ -30,6 +30,7 @@ RULES = [
     ("recovery/core*", ["abi/*", "recovery/core*.h"], PLAIN),
     ("efi/verify.c", ["abi/*", "efi/*", "bearssl_hash.h"], PLAIN),
     ("efi/*", ["abi/*", "efi/*"], PLAIN + ["efi.h", "efilib.h"]),
+    ("bench/linux/*", ["{own}/*"], ["*"]),  # runs on another system
     ("tests/*", ["*"], ["*"]),
     ("*", ["abi/*", "lib/*", "{own}/*", "bearssl_hash.h"], DEVICES),
 ]

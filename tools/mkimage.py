@@ -124,11 +124,16 @@ def tool(*command):
 
 
 def cmd_disk(args):
+    disk(args.output, {"EFI/BOOT/BOOTX64.EFI": args.loader, "coppice/kernel.elf": args.kernel,
+                       "coppice/system.img": args.image})
+
+
+def disk(output, tree):
+    """A boot disk. tree: {path on the EFI partition: file}; EFI/BOOT/BOOTX64.EFI is what the firmware starts."""
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH))
-    staged = args.output.parent / "esp"
-    tree = {"EFI/BOOT/BOOTX64.EFI": args.loader, "coppice/kernel.elf": args.kernel,
-            "coppice/system.img": args.image}
-    with written_whole(args.output) as new:
+    staged = output.parent / "esp"
+    folders = sorted({str(f) for path in tree for f in pathlib.PurePosixPath(path).parents if f.name})
+    with written_whole(output) as new:
         with open(new, "wb") as f:
             f.truncate(DISK_BYTES)
         tool("sgdisk", "--clear", "--set-alignment=1", f"--new=1:{ESP_FIRST}:{ESP_LAST}", "--typecode=1:ef00",
@@ -136,7 +141,7 @@ def cmd_disk(args):
         esp = f"{new}@@{ESP_FIRST * SECTOR}"
         tool("mformat", "-i", esp, "-F", "-c", 1, "-T", ESP_LAST - ESP_FIRST + 1, "-h", 64, "-s", 32,
              "-H", ESP_FIRST, "-N", FAT_SERIAL, "-v", "COPPICE", "::")
-        tool("mmd", "-i", esp, "::EFI", "::EFI/BOOT", "::coppice")
+        tool("mmd", "-i", esp, *(f"::{folder}" for folder in folders))
         for inside, source in tree.items():
             staged.mkdir(exist_ok=True)
             copy = staged / pathlib.Path(inside).name

@@ -15,6 +15,8 @@ if [ "${1:-}" = --help ]; then
   DRIVER=name     strike only this service (make chaos DRIVER=? lists them)
   FAULT=kind      only this kind of fault (make chaos FAULT=? lists them)
   DISK=file       also attach this raw or qcow2 image; it is never written
+  PEERS=linux     also measure this one, on the same machine (make bench)
+  PAIRS=5         how often, 1 to 100 (with PEERS)
   QEMU_EXTRA=...  further arguments of QEMU
   V=1             print commands
   BUILD=build     where everything is built        JOBS=n  compile n files at once
@@ -37,6 +39,9 @@ number JOBS "$JOBS" 1 1024
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$KILLS" ] || number KILLS "$KILLS" 1 1000000
+case $PEERS in '' | linux) ;; *) refuse "PEERS=$PEERS" "linux" ;; esac
+[ -z "$PAIRS" ] || number PAIRS "$PAIRS" 1 100
+[ -z "$PAIRS" ] || [ -n "$PEERS" ] || refuse "PAIRS=$PAIRS without a peer" "PAIRS with PEERS=linux"
 case $MEM in
 *[MG]) number "MEM" "${MEM%[MG]}" 1 1048576 ;;
 *) refuse "MEM=$MEM" "a number with M or G, such as 256M" ;;

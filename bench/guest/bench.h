@@ -49,6 +49,7 @@ uint64_t idle_ticks(void);
 void spinner_start(void);
 
 /* --- Suites ---------------------------------------------------------------------------------------------- */
+uint64_t suite_boot(void);           /* ticks from the loader's first instruction to the first block read */
 void suite_kernel(void);             /* system calls, IPC, interrupts, processes, pages */
 void suite_reads(bool instructions); /* 4 KiB reads through the block driver */
 void suite_recovery(uint32_t kills); /* kills the block driver under load */

@@ -10,11 +10,13 @@
 int main(void)
 {
     struct message m = {0};
+    uint64_t booted = suite_boot();
     bool instructions = ticks_are_instructions();
 
     check(service_call(cap_find("supervisor"), SUPERVISOR_READY, &m), "readiness");
     log_line("{\"bench\":{\"begin\":true,\"tsc_hz\":%lu,\"instructions\":%s}}", startup()->tsc_hz,
              instructions ? "true" : "false");
+    log_line("{\"bench\":{\"boot_ticks\":%lu}}", booted);
     peer_image_make();
     if (instructions) {
         suite_kernel();

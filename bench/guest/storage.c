@@ -38,6 +38,17 @@ static void disk_open(void)
     check(places >= 2 * DEPTH_MAX ? OK : E_NOT_FOUND, "a disk that is large enough");
 }
 
+uint64_t suite_boot(void)
+{
+    struct system_info info;
+
+    disk_open();
+    check(block_do(&disk, BLOCK_READ, READ_SECTORS, READ_BYTES, 0), "the first read");
+    uint64_t at = ticks();
+    check(sys_system_info(&info), "system information");
+    return at - info.boot_tsc;
+}
+
 /* Keeps depth reads outstanding; takes what is done, waiting for it if there is nothing. */
 static uint32_t reads_round(uint32_t depth, struct block_done *done)
 {

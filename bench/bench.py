@@ -186,7 +186,7 @@ def measure(run, build, counted):
         log = channel.LogReader(guest.log)
         boot = log.wait("boot", BOOT_SECONDS)
         samples, begin = suites_run(guest, log, counted)
-        ring = trace.Ring(trace.memory_reader(guest, run), boot["trace_paddr"], run / "trace.bin")
+        ring = trace.Rings(trace.memory_reader(guest, run), boot["trace_paddr"], boot["cpus"], run / "trace.bin")
         entries = ring.read()
         if ring.lost:
             raise BenchProblem(f"the trace ring lost {ring.lost} entries")

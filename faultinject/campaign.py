@@ -179,7 +179,7 @@ class Campaign:
             boot = boots.announced(self.log)
         self.tsc_hz = boot["tsc_hz"]
         read_memory = trace.memory_reader(self.guest, self.folder)
-        self.ring = trace.Ring(read_memory, boot["trace_paddr"], copy=self.folder / "trace.bin")
+        self.ring = trace.Rings(read_memory, boot["trace_paddr"], boot["cpus"], copy=self.folder / "trace.bin")
         self.hello()
         self.typist = Typist(self.guest.console, self.o.seed)
 

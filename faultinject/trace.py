@@ -9,7 +9,7 @@ import struct
 from tools import abi
 
 MAGIC = 0x4543415254504F43  # "COPTRACE"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 HEADER = struct.Struct("<QIIQQQ")  # magic version cpu entries tsc_hz head
 ENTRY = struct.Struct("<QHHIQQ")   # tsc event cpu tag a b
@@ -36,20 +36,26 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
+    cpu: int
     entries: int
     tsc_hz: int
     head: int
+
+    @property
+    def bytes(self):
+        """Of the whole ring; the next CPU's follows."""
+        return PAGE + self.entries * ENTRY.size
 
 
 def parse_header(data):
     if len(data) < HEADER.size:
         raise TraceProblem(f"the trace ring's header has {len(data)} bytes instead of {HEADER.size}")
-    magic, version, _, entries, tsc_hz, head = HEADER.unpack_from(data)
+    magic, version, cpu, entries, tsc_hz, head = HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION:
         raise TraceProblem(f"no trace ring of version {VERSION}: magic {magic:#x}, version {version}")
     if entries == 0 or entries & (entries - 1):
         raise TraceProblem(f"the trace ring claims {entries} entries")
-    return Header(entries, tsc_hz, head)
+    return Header(cpu, entries, tsc_hz, head)
 
 
 def parse_entry(data, at=0):
@@ -64,15 +70,13 @@ def parse_entries(data):
 
 
 class Ring:
-    """Follows one ring. read_memory(paddr, size) -> bytes. `lost` counts entries that were overwritten
+    """Follows one CPU's ring. read_memory(paddr, size) -> bytes. `lost` counts entries that were overwritten
     before they were read: whoever judges by the trace must look at it."""
 
-    def __init__(self, read_memory, paddr, copy=None):
+    def __init__(self, read_memory, paddr):
         self.read_memory, self.paddr = read_memory, paddr
         self.next = 0
         self.lost = 0
-        self.tsc_hz = self.header().tsc_hz
-        self.copy = open(copy, "wb") if copy else None  # the raw entries, for later
 
     def header(self):
         return parse_header(self.read_memory(self.paddr, HEADER.size))
@@ -87,18 +91,56 @@ class Ring:
         return data
 
     def read(self):
-        """All entries written since the last call."""
+        """Raw entries written since the last call."""
         header = self.header()
         first = max(self.next, header.head - header.entries)
         data = self._raw(first, header.head - first, header.entries) if header.head > first else b""
         overwritten = max(0, self.header().head - header.entries - first)  # while we were reading
         self.lost += first - self.next + overwritten
         self.next = header.head
-        data = data[overwritten * ENTRY.size:]
+        return data[overwritten * ENTRY.size:]
+
+
+def split(raw):
+    return [raw[at:at + ENTRY.size] for at in range(0, len(raw) - len(raw) % ENTRY.size, ENTRY.size)]
+
+
+def time_of(entry):
+    return int.from_bytes(entry[:8], "little")
+
+
+class Rings:
+    """Follows the rings of all CPUs as one trace in the order of time: the CPUs have one clock and write under
+    one lock. While one ring is read the others go on, so what is newer than the newest entry of a first look
+    at every ring is held back until the next call; a second look completes what is not newer."""
+
+    def __init__(self, read_memory, paddr, cpus=1, copy=None):
+        first = Ring(read_memory, paddr).header()
+        self.rings = [Ring(read_memory, paddr + cpu * first.bytes) for cpu in range(cpus)]
+        self.tsc_hz = first.tsc_hz
+        self.held = []
+        self.copy = open(copy, "wb") if copy else None  # the raw entries in order, for later
+
+    @property
+    def lost(self):
+        return sum(r.lost for r in self.rings)
+
+    def look(self):
+        return [entry for r in self.rings for entry in split(r.read())]
+
+    def read(self):
+        """All entries since the last call, but for those held back."""
+        fresh = self.held + self.look()
+        self.held = []
+        if len(self.rings) > 1 and fresh:
+            newest = max(map(time_of, fresh))
+            fresh = sorted(fresh + self.look(), key=time_of)
+            self.held = [entry for entry in fresh if time_of(entry) > newest]
+            fresh = fresh[:len(fresh) - len(self.held)]
         if self.copy:
-            self.copy.write(data)
+            self.copy.write(b"".join(fresh))
             self.copy.flush()
-        return parse_entries(data)
+        return [parse_entry(entry) for entry in fresh]
 
 
 def memory_reader(guest, folder):

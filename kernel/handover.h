@@ -9,7 +9,8 @@
 /* Only if nothing as urgent is ready: past an equal, a client and its server would keep the CPU for ever. */
 static inline bool sched_may_hand_over(const struct thread *to)
 {
-    return !(arch_cpu()->ready_mask >> to->priority);
+    const struct cpu *c = arch_cpu();
+    return !(c->ready_mask >> to->priority) && (to->cpus & c->bit);
 }
 
 static inline struct context *sched_hand_over(struct thread *from, struct thread *to)

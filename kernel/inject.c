@@ -17,6 +17,7 @@ void inject_arm(struct process *p, uint64_t instructions, enum inject_action act
 {
     struct thread *t = first_thread(p);
     if (!t) return;
+    thread_stop(t);
     p->strike = (struct strike){.armed = true, .remaining = instructions, .action = action, .target = target};
     arch_context_step(&t->context, true);
     trace(TRACE_ARMED, p->object.tag, instructions, action);
@@ -27,7 +28,9 @@ uint64_t inject_disarm(struct process *p)
     struct thread *t = first_thread(p);
     bool was = p->strike.armed;
     p->strike.armed = false;
-    if (t) arch_context_step(&t->context, false);
+    if (!t) return was;
+    thread_stop(t);
+    arch_context_step(&t->context, false);
     return was;
 }
 

@@ -91,8 +91,6 @@ status_t ports_create(struct process *owner, uint32_t base, uint32_t count, stru
 
 /* --- Timers ------------------------------------------------------------------------------------------------ */
 
-static struct list armed = {&armed, &armed};
-
 status_t timer_create(struct process *owner, struct notification *n, uint64_t bits, struct timer **out)
 {
     struct timer *t = owner->timer_count < TIMERS_MAX ? cell_alloc(owner) : NULL;
@@ -118,15 +116,15 @@ void timer_arm(struct timer *t, uint64_t deadline)
     list_remove(&t->armed);
     t->deadline_tsc = deadline;
     if (!deadline) return;
-    struct list *at = armed.next;
-    while (at != &armed && container_of(at, struct timer, armed)->deadline_tsc <= deadline) at = at->next;
+    struct list *armed = &arch_cpu()->timers, *at = armed->next;
+    while (at != armed && container_of(at, struct timer, armed)->deadline_tsc <= deadline) at = at->next;
     list_append(at, &t->armed);
     sched_need_timer(timer_next());
 }
 
 void timer_expire(uint64_t now)
 {
-    list_each(struct timer, t, &armed, armed)
+    list_each(struct timer, t, &arch_cpu()->timers, armed)
     {
         if (t->deadline_tsc > now) return;
         list_remove(&t->armed);
@@ -136,5 +134,6 @@ void timer_expire(uint64_t now)
 
 uint64_t timer_next(void)
 {
-    return list_empty(&armed) ? ~0ul : container_of(armed.next, struct timer, armed)->deadline_tsc;
+    struct list *armed = &arch_cpu()->timers;
+    return list_empty(armed) ? ~0ul : container_of(armed->next, struct timer, armed)->deadline_tsc;
 }

@@ -89,13 +89,13 @@ static void root_start(const struct handoff *h)
     struct memory *image, *ring;
     struct process *p;
     status_t s = process_create(NULL, &boot_image, e->offset, e->length, frame_available(), TAG_MAKE(0, 1),
-                                ROOT_SCHED, &p);
+                                ROOT_SCHED, 0, &p);
     if (s != OK) kernel_panic("\"%s\" in the system image cannot be started: status %u", BUNDLE_INIT, s);
     process_root = p;
     s = memory_create_range(p, (paddr_t){h->image_paddr}, boot_image.pages, MEMORY_KERNEL | MEMORY_IMMUTABLE,
                             &image);
     assert(s == OK);
-    s = memory_create_range(p, trace_paddr(), TRACE_PAGES, MEMORY_KERNEL | MEMORY_IMMUTABLE, &ring);
+    s = memory_create_range(p, trace_paddr(), trace_pages(), MEMORY_KERNEL | MEMORY_IMMUTABLE, &ring);
     assert(s == OK);
     trace_object()->memory = ring;
     root_startup(p, image);
@@ -110,15 +110,16 @@ void kernel_main(const struct handoff *h)
     for (uint32_t i = 0; i < h->range_count; i++)
         if (h->range[i].kind != RANGE_RESERVED) boot_pages += h->range[i].pages;
     symbols_init(arch_direct((paddr_t){h->kernel_file_paddr}), h->kernel_file_bytes);
-    sched_init(arch_cpu(), 0);
+    each_cpu(c) sched_init(c, (uint32_t)(c - cpus));
     frame_init(h);
     trace_init();
     trace(TRACE_BOOT, 0, HANDOFF_VERSION, 0);
-    kernel_log("Coppice kernel: %lu MiB of memory, %u CPU, TSC %lu MHz", boot_pages >> 8, arch_platform.cpus,
-               arch_platform.tsc_hz / 1000000);
+    kernel_log("Coppice kernel: %lu MiB of memory, %u CPU%s, TSC %lu MHz", boot_pages >> 8,
+               arch_platform.cpus, arch_platform.cpus > 1 ? "s" : "", arch_platform.tsc_hz / 1000000);
     if (!arch_platform.iommu)
         kernel_log("kernel: NO IOMMU: DMA IS UNPROTECTED, a faulty device or driver can write anywhere");
-    kernel_log("{\"boot\":{\"trace_paddr\":%lu,\"trace_pages\":%lu,\"tsc_hz\":%lu,\"loader_tsc\":%lu}}",
-               trace_paddr().v, TRACE_PAGES, arch_platform.tsc_hz, boot_tsc);
+    kernel_log(
+        "{\"boot\":{\"trace_paddr\":%lu,\"trace_pages\":%lu,\"tsc_hz\":%lu,\"loader_tsc\":%lu,\"cpus\":%u}}",
+        trace_paddr().v, trace_pages(), arch_platform.tsc_hz, boot_tsc, arch_platform.cpus);
     root_start(h);
 }

@@ -177,6 +177,7 @@ static void mapping_forget(struct mapping *map)
 void mapping_destroy(struct mapping *map)
 {
     arch_space_unmap(map->process, map->start, map->pages);
+    if (arch_platform.cpus > 1) sched_flush(map->process);
     mapping_forget(map);
 }
 

@@ -145,9 +145,9 @@ static void panic_frame(uint64_t rip)
 
 void kernel_panic(const char *format, ...)
 {
-    static bool panicking; /* a panic inside a panic says no more */
-    if (!panicking) {
-        panicking = true;
+    static bool panicking; /* a panic inside a panic, or on a second CPU, says no more */
+    if (!__atomic_exchange_n(&panicking, true, __ATOMIC_ACQ_REL)) {
+        arch_freeze();
         char reason[LINE_MAX_BYTES];
         va_list args;
         va_start(args, format);

@@ -105,14 +105,16 @@ static bool sched_within(uint64_t sched, const struct process *parent)
 }
 
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
-                        uint64_t quota, tag_t tag, uint64_t sched, struct process **out)
+                        uint64_t quota, tag_t tag, uint64_t sched, uint32_t cpu_mask, struct process **out)
 {
     uint64_t tsc = arch_tsc();
+    uint32_t within = parent ? parent->cpus : (1u << arch_platform.cpus) - 1;
+    uint32_t allowed = cpu_mask ? cpu_mask & within : within;
     struct elf_image elf;
     if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE ||
         length > image->pages * PAGE_SIZE || offset > image->pages * PAGE_SIZE - length)
         return E_ARGUMENT;
-    if (quota < PROCESS_PAGES_MIN || !sched_within(sched, parent)) return E_ARGUMENT;
+    if (quota < PROCESS_PAGES_MIN || !sched_within(sched, parent) || !allowed) return E_ARGUMENT;
     status_t s = elf_parse((const uint8_t *)arch_direct(image->base) + offset, length, &elf);
     if (s != OK) return s;
     struct process *p = process_alloc(parent, quota);
@@ -121,6 +123,7 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     p->entry = elf.entry;
     p->sched = sched;
     p->draws_on = sched_budget_init(p);
+    p->cpus = allowed;
     s = process_load(p, image, offset, &elf);
     if (s != OK) {
         process_destroy(p);
@@ -205,7 +208,7 @@ bool inv_process_dead_owns_nothing(const struct process *p)
            list_empty(&p->domains) && !p->pool.v;
 }
 
-/* What ends a process of any state; the object page stays. */
+/* What ends a process of any state, and runs nowhere else; the object page stays. */
 static void process_end(struct process *p)
 {
     struct cpu *c = arch_cpu();
@@ -226,6 +229,7 @@ static void process_end(struct process *p)
 void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip)
 {
     if (p->state == PROCESS_DEAD) return;
+    sched_leave(p);
     p->death_tsc = arch_tsc();
     p->cause = cause;
     p->fault_address = address;
@@ -243,6 +247,7 @@ void process_destroy(struct process *p)
     struct process *parent = p->parent;
     if (p->state != PROCESS_DEAD) {
         p->cause = CAUSE_PARENT;
+        sched_leave(p);
         process_end(p);
     }
     if (p->object.root) cap_delete(p->object.root);

@@ -60,6 +60,7 @@ struct process {          /* a page of its own */
     uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns;
     uint64_t entry, sched;
     struct budget budget, *draws_on; /* sched.h */
+    uint32_t cpus;                   /* bit n: its threads may run on cpus[n] */
     uint32_t trace_credit, signal_credit;
     struct strike strike;
     struct cap_chunk *chunk[CHUNKS_MAX];
@@ -76,9 +77,11 @@ static inline struct capability *cap_lookup(struct process *p, handle_t h)
     return c->object && c->generation == HANDLE_GENERATION(h) ? c : NULL;
 }
 
-/* image: contiguous memory holding the ELF file at offset. */
+/* image: contiguous memory holding the ELF file at offset. cpu_mask: bit n for CPU n, of those that the parent may
+ * use; 0: all of these. */
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
-                        uint64_t quota, tag_t tag, uint64_t sched, struct process **out) MUST_USE;
+                        uint64_t quota, tag_t tag, uint64_t sched, uint32_t cpu_mask,
+                        struct process **out) MUST_USE;
 status_t process_start(struct process *p, uint64_t arg) MUST_USE;
 void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip);
 void process_destroy(struct process *p);

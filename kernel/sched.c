@@ -24,42 +24,103 @@ uint64_t time_ns(uint64_t tsc) { return scale(tsc - time_base_tsc, 1000000000, a
 uint64_t time_tsc(uint64_t ns) { return time_base_tsc + scale(ns, arch_platform.tsc_hz, 1000000000); }
 static uint64_t time_ticks(uint64_t us) { return scale(us, arch_platform.tsc_hz, 1000000); }
 
-/* --- Ready queues -------------------------------------------------------------------------------------------- */
+/* --- The ready queue ----------------------------------------------------------------------------------------- */
+
+static struct list ready[PRIORITIES];
 
 void sched_init(struct cpu *c, uint32_t id)
 {
     c->id = id;
-    for (unsigned i = 0; i < PRIORITIES; i++) list_init(&c->ready[i]);
+    c->bit = 1u << id;
+    for (unsigned i = 0; id == 0 && i < PRIORITIES; i++) list_init(&ready[i]);
     list_init(&c->exhausted);
+    list_init(&c->timers);
     c->armed_tsc = ~0ul;
     c->slice_tsc = time_ticks(SLICE_US);
     c->since_tsc = arch_tsc();
     if (id == 0) time_base_tsc = c->since_tsc;
 }
 
+/* The oldest thread of a priority that may run on c. */
+static struct thread *queue_first(const struct cpu *c, uint32_t priority)
+{
+    list_each(struct thread, t, &ready[priority], queue) if (t->cpus & c->bit) return t;
+    return NULL;
+}
+
 static void queue_put(struct thread *t, bool front)
 {
-    struct cpu *c = arch_cpu();
-    struct list *q = &c->ready[t->priority];
+    struct list *q = &ready[t->priority];
     if (front)
         list_prepend(q, &t->queue);
     else
         list_append(q, &t->queue);
-    c->ready_mask |= 1u << t->priority;
+    each_cpu(c) if (t->cpus & c->bit) c->ready_mask |= 1u << t->priority;
     t->state = THREAD_READY;
 }
 
 static void queue_take(struct thread *t)
 {
-    struct cpu *c = arch_cpu();
     list_remove(&t->queue);
-    if (list_empty(&c->ready[t->priority])) c->ready_mask &= ~(1u << t->priority);
+    cpus[t->home].coming = 0;
+    each_cpu(c) if ((t->cpus & c->bit) && !queue_first(c, t->priority)) c->ready_mask &= ~(1u << t->priority);
+}
+
+/* --- Which CPU ------------------------------------------------------------------------------------------------- */
+
+/* How urgent what a CPU does is: 0 if it idles or is about to choose, else 1 + priority. */
+static uint32_t cpu_rank(const struct cpu *c)
+{
+    const struct thread *t = c->current;
+    uint32_t rank = t && t->state == THREAD_RUNNING ? t->priority + 1 : 0;
+    return rank > c->coming ? rank : c->coming;
+}
+
+static bool cpu_could_do_better(const struct cpu *c) { return (uint64_t)c->ready_mask >> cpu_rank(c); }
+
+static void cpu_give(struct cpu *c, uint32_t rank)
+{
+    c->coming = rank;
+    if (c != arch_cpu()) arch_kick(c);
+}
+
+/* The least busy CPU: this one if it is about to choose anyway, the one that knows the thread among equals. */
+static struct cpu *cpu_for(const struct thread *t)
+{
+    struct cpu *self = arch_cpu(), *best = t->cpus & cpus[t->home].bit ? &cpus[t->home] : NULL;
+    if ((t->cpus & self->bit) && !cpu_rank(self)) return self;
+    each_cpu(c) if ((t->cpus & c->bit) && (!best || cpu_rank(c) < cpu_rank(best))) best = c;
+    return best;
+}
+
+/* A thread became ready: the CPU that should run it, if any should, hears of it. */
+static void thread_place(struct thread *t)
+{
+    if (arch_platform.cpus == 1) return;
+    struct cpu *c = cpu_for(t);
+    if (cpu_rank(c) > t->priority) return;
+    t->home = c->id;
+    cpu_give(c, t->priority + 1);
+}
+
+/* After this CPU chose, what it left in the queue may be more urgent than what another one does. */
+static void cpus_spread(const struct cpu *self)
+{
+    each_cpu(c) if (c != self && cpu_could_do_better(c))
+        cpu_give(c, 32u - (uint32_t)__builtin_clz(c->ready_mask));
+}
+
+bool inv_sched_nobody_waits(void)
+{
+    each_cpu(c) if (!c->coming && cpu_could_do_better(c)) return false;
+    return true;
 }
 
 void thread_ready(struct thread *t)
 {
     list_remove(&t->queue); /* an endpoint's or a notification's list */
     queue_put(t, false);
+    thread_place(t);
 }
 
 void thread_block(struct thread *t, enum thread_state why)
@@ -77,6 +138,12 @@ static void timer_want(struct cpu *c, uint64_t tsc)
 }
 
 void sched_need_timer(uint64_t tsc) { timer_want(arch_cpu(), tsc); }
+
+static struct cpu *cpu_running(const struct thread *t)
+{
+    each_cpu(c) if (c->current == t) return c;
+    return NULL;
+}
 
 /* --- Budgets ------------------------------------------------------------------------------------------------------ */
 
@@ -103,15 +170,6 @@ void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now)
     }
 }
 
-void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now)
-{
-    if (!t->priority) return;
-    for (struct budget *b = t->budget; b; b = b->outer) {
-        uint64_t used = now < b->period_end_tsc ? b->used_tsc : 0;
-        timer_want(c, now + (b->limit_tsc > used ? b->limit_tsc - used : 0));
-    }
-}
-
 /* When the last of its used-up budgets begins anew; 0: none is used up. */
 static uint64_t budget_exhausted(const struct thread *t, uint64_t now)
 {
@@ -129,6 +187,38 @@ static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
     if (t->budget) sched_charge_budget(t, ticks, now);
 }
 
+static inline void account(struct cpu *c, uint64_t now)
+{
+    uint64_t ticks = now - c->since_tsc;
+    c->since_tsc = now;
+    if (c->current)
+        thread_charge(c->current, ticks, now);
+    else
+        c->idle_tsc += ticks;
+}
+
+/* Other CPUs may run threads that draw on the same budgets: what they used until now counts. */
+static void account_all(uint64_t now) { each_cpu(c) account(c, now); }
+
+static uint64_t budget_drains(const struct budget *b)
+{
+    uint64_t n = 0;
+    each_cpu(c) for (const struct budget *d = c->current ? c->current->budget : NULL; d; d = d->outer) n +=
+        d == b;
+    return n ? n : 1;
+}
+
+void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now)
+{
+    if (!t->priority) return;
+    if (arch_platform.cpus > 1) account_all(now);
+    for (struct budget *b = t->budget; b; b = b->outer) {
+        uint64_t used = now < b->period_end_tsc ? b->used_tsc : 0,
+                 left = b->limit_tsc > used ? b->limit_tsc - used : 0;
+        timer_want(c, now + (arch_platform.cpus > 1 ? left / budget_drains(b) : left));
+    }
+}
+
 /* Priority 0 until the budget begins anew. */
 static void thread_demote(struct cpu *c, struct thread *t, uint64_t end)
 {
@@ -138,10 +228,13 @@ static void thread_demote(struct cpu *c, struct thread *t, uint64_t end)
     timer_want(c, end);
 }
 
-/* The running thread used up a budget; the others that draw on it lose their priority when it is their turn. */
+/* The running thread used up a budget; the others that draw on it lose their priority when it is their turn, those
+ * that run on other CPUs now. */
 static void thread_exhaust(struct cpu *c, struct thread *t, uint64_t end)
 {
     thread_demote(c, t, end);
+    each_cpu(o) if (o != c && o->current && o->current->priority &&
+                    budget_exhausted(o->current, c->since_tsc)) arch_kick(o);
     t->process->overruns++;
     trace(TRACE_OVERRUN, t->process->object.tag, scale(t->budget->used_tsc, 1000000000, arch_platform.tsc_hz),
           0);
@@ -152,19 +245,55 @@ static void thread_replenish(struct thread *t)
 {
     list_remove(&t->exhausted);
     bool queued = t->state == THREAD_READY;
+    struct cpu *c = cpu_running(t);
     if (queued) queue_take(t);
     t->priority = t->base_priority;
     if (queued) queue_put(t, false);
+    if (queued) thread_place(t);
+    if (c && c != arch_cpu()) arch_kick(c); /* to watch its new budget */
 }
 
-static inline void account(struct cpu *c, uint64_t now)
+/* --- Other CPUs ----------------------------------------------------------------------------------------------------- */
+
+/* Its thread is no more: c, which holds or awaits the lock, chooses anew. */
+static void cpu_take(struct cpu *c)
 {
-    uint64_t ticks = now - c->since_tsc;
-    c->since_tsc = now;
-    if (c->current)
-        thread_charge(c->current, ticks, now);
-    else
-        c->idle_tsc += ticks;
+    account(c, arch_tsc());
+    c->current = NULL;
+}
+
+void thread_stop(struct thread *t)
+{
+    struct cpu *c = cpu_running(t);
+    if (c && c != arch_cpu()) arch_stop(c->bit, false);
+}
+
+void sched_leave(struct process *p)
+{
+    uint32_t mask = 0;
+    each_cpu(c) if (c->space == p && c != arch_cpu()) mask |= c->bit;
+    if (!mask) return;
+    arch_stop(mask, true);
+    each_cpu(d)
+    {
+        if (!(mask & d->bit)) continue;
+        if (d->current) cpu_take(d);
+        d->space = NULL;
+    }
+}
+
+void sched_flush(struct process *p)
+{
+    uint32_t mask = 0;
+    each_cpu(c)
+    {
+        if (c->space != p || c == arch_cpu()) continue;
+        if (c->current)
+            mask |= c->bit;
+        else
+            c->stale = true; /* no thread runs there before it has the lock */
+    }
+    if (mask) arch_stop(mask, false);
 }
 
 /* --- Choosing ------------------------------------------------------------------------------------------------------- */
@@ -180,9 +309,9 @@ void sched_yield(void)
 static struct thread *queue_pick(struct cpu *c, uint64_t now)
 {
     while (c->ready_mask) {
-        unsigned top = 31u - (unsigned)__builtin_clz(c->ready_mask);
-        struct thread *t = container_of(c->ready[top].next, struct thread, queue);
+        struct thread *t = queue_first(c, 31u - (unsigned)__builtin_clz(c->ready_mask));
         queue_take(t);
+        t->home = c->id;
         uint64_t end = t->budget && t->priority ? budget_exhausted(t, now) : 0;
         if (!end) return t;
         thread_demote(c, t, end); /* another thread of its process, or a relative, used the budget up */
@@ -194,14 +323,15 @@ static struct thread *queue_pick(struct cpu *c, uint64_t now)
 static inline void thread_deadlines(struct cpu *c, struct thread *t, uint64_t now)
 {
     if (t->budget) sched_watch_budget(c, t, now);
-    c->slicing = !list_empty(&c->ready[t->priority]);
+    c->slicing = c->ready_mask >> t->priority & 1;
     if (c->slicing) timer_want(c, now + (c->slice_tsc > t->slice_tsc ? c->slice_tsc - t->slice_tsc : 0));
 }
 
 static inline struct context *thread_resume(struct cpu *c, struct thread *t)
 {
-    if (c->space != t->process) {
+    if (c->space != t->process || c->stale) {
         c->space = t->process;
+        c->stale = false;
         arch_space_switch(t->process);
     }
     if (__builtin_expect(t->first_run, 0)) {
@@ -227,6 +357,7 @@ struct context *sched_switch(void)
     if (__builtin_expect(running && !(c->ready_mask >> old->priority >> c->slicing), 1)) return &old->context;
     uint64_t now = arch_tsc();
     account(c, now);
+    c->coming = 0;
     if (running && !(c->ready_mask >> old->priority >> 1)) {
         thread_deadlines(c, old, now);
         return &old->context;
@@ -235,8 +366,9 @@ struct context *sched_switch(void)
     if (running) queue_put(old, !slice_over(c, old));
     struct thread *next = queue_pick(c, now);
     c->current = next;
+    if (next) next->state = THREAD_RUNNING;
+    if (arch_platform.cpus > 1) cpus_spread(c);
     if (!next) return NULL;
-    next->state = THREAD_RUNNING;
     c->switches++;
     thread_deadlines(c, next, now);
     return thread_resume(c, next);
@@ -247,7 +379,8 @@ void sched_timer(void)
     struct cpu *c = arch_cpu();
     uint64_t now = arch_tsc();
     c->armed_tsc = ~0ul;
-    account(c, now);
+    c->coming = 0;
+    account_all(now);
     list_each(struct thread, t, &c->exhausted, exhausted)
     {
         if (now >= t->exhausted_end_tsc)
@@ -262,7 +395,7 @@ void sched_timer(void)
     uint64_t next = timer_next();
     if (next != ~0ul) timer_want(c, next);
     if (!t || t->state != THREAD_RUNNING) return;
-    if (!list_empty(&c->ready[t->priority]) && slice_over(c, t))
+    if ((c->ready_mask >> t->priority & 1) && slice_over(c, t))
         sched_yield();
     else
         thread_deadlines(c, t, now);
@@ -283,6 +416,8 @@ status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, ui
     list_init(&t->queue);
     list_init(&t->exhausted);
     t->state = THREAD_CREATED;
+    t->cpus = p->cpus;
+    t->home = (uint32_t)__builtin_ctz(t->cpus);
     t->base_priority = t->priority = SCHED_PRIORITY(sched);
     t->budget = p->draws_on;
     p->thread_count++;
@@ -294,16 +429,14 @@ status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, ui
 void thread_destroy(struct thread *t)
 {
     struct process *p = t->process;
-    struct cpu *c = arch_cpu();
+    struct cpu *c = cpu_running(t);
+    thread_stop(t);
     if (t->state == THREAD_READY) queue_take(t);
     endpoint_abandon(t);
     if (t->bound) notification_bind(NULL, t);
     if (t->object.root) cap_delete(t->object.root); /* it may be in another process's table */
     list_remove(&t->exhausted);
-    if (c->current == t) {
-        account(c, arch_tsc());
-        c->current = NULL;
-    }
+    if (c) cpu_take(c);
     t->state = THREAD_ENDED;
     list_remove(&t->of_process);
     list_remove(&t->object.owned);

@@ -3,7 +3,9 @@
  * its children and theirs draw on it, so no number of them has more of the CPU than it. A thread whose
  * process, or an ancestor, has used its budget in its period runs at priority 0 until the period ends: a
  * spinning driver starves nobody.
- * The running thread is in no queue. Everything here is per CPU; one CPU runs for now. */
+ * One ready queue for all CPUs (docs/decisions/0008-smp.md); the running threads are in no queue. Invariant:
+ * whenever a CPU leaves the kernel, no ready thread is more urgent than what runs on a CPU that it may use,
+ * unless that CPU has been kicked and will choose again (inv_sched_nobody_waits). */
 #ifndef COPPICE_KERNEL_SCHED_H
 #define COPPICE_KERNEL_SCHED_H
 
@@ -41,6 +43,8 @@ struct thread { /* a page of its own */
     uint32_t base_priority;
     bool replayed; /* its message was delivered to a server that died */
     bool first_run;
+    uint32_t cpus;             /* bit n: may run on cpus[n] */
+    uint32_t home;             /* the CPU that it was last given to; a hint */
     uint64_t badge;            /* of the call it is in */
     struct endpoint *endpoint; /* SEND, REPLY, RECV */
     struct thread *server;     /* REPLY: who serves it, unless saved */
@@ -57,11 +61,13 @@ struct trace_header;
 struct cpu {
     struct arch_cpu arch;   /* first: entry code reaches it through gs */
     struct thread *current; /* NULL: idle */
-    struct process *space;  /* whose address space is loaded */
-    uint32_t id;
-    uint32_t ready_mask; /* bit p: ready[p] is not empty */
-    struct list ready[PRIORITIES];
+    struct process *space;  /* whose address space is loaded; NULL: the kernel's */
+    uint32_t id, bit;       /* bit: 1 << id */
+    uint32_t ready_mask;    /* bit p: a ready thread of priority p may run here */
+    uint32_t coming;        /* 1 + priority of the thread that it was kicked for; 0: none */
+    bool stale;             /* idle, and its address space changed: to be loaded again */
     struct list exhausted;
+    struct list timers; /* armed here (struct timer.armed) */
     uint64_t since_tsc; /* current runs (or the CPU idles) since */
     uint64_t armed_tsc; /* deadline in the timer hardware; ~0: none */
     uint64_t slice_tsc; /* length of a slice */
@@ -70,17 +76,25 @@ struct cpu {
     struct trace_header *trace; /* this CPU's ring */
 };
 
+extern struct cpu cpus[CPUS_MAX]; /* the port's; arch_platform.cpus of them run */
+#define each_cpu(c) for (struct cpu *c = cpus; c < cpus + arch_platform.cpus; c++)
+
 void sched_init(struct cpu *c, uint32_t id);
 struct budget *sched_budget_init(struct process *p); /* its own, its parent's, or NULL */
 status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, uint64_t arg, uint64_t sched,
                        struct thread **out) MUST_USE;
 void thread_destroy(struct thread *t);
-void thread_ready(struct thread *t);                        /* runnable from now; its status word is set */
+void thread_stop(struct thread *t);  /* its registers are in its context, whatever CPU runs it */
+void thread_ready(struct thread *t); /* runnable from now; its status word is set */
 void thread_block(struct thread *t, enum thread_state why); /* the running thread stops */
 void sched_yield(void);
 void sched_timer(void);              /* the hardware timer fired */
 void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
-struct context *sched_switch(void);  /* chooses who runs; the context to resume, NULL: idle */
+/* No other CPU runs p's threads or holds its address space; or the TLB entries of what was just unmapped. */
+void sched_leave(struct process *p);
+void sched_flush(struct process *p);
+bool inv_sched_nobody_waits(void);
+struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
 /* For handover.h. */
 void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now);
 void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now); /* fire when it will be used up */

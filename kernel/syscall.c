@@ -349,8 +349,10 @@ static status_t sys_process_create(struct thread *t, struct context *c)
     struct memory *image;
     struct process *p;
     TRY(decode(t, c->handle, OBJECT_MEMORY, RIGHT_READ | RIGHT_EXECUTE, &image));
+    REQUIRE(!(c->w[4] >> 32), E_ARGUMENT);
     ROOM(t->process);
-    TRY(process_create(t->process, image, c->info, c->w[0], c->w[1], (tag_t)c->w[2], c->w[3], &p));
+    TRY(process_create(t->process, image, c->info, c->w[0], c->w[1], (tag_t)c->w[2], c->w[3],
+                       (uint32_t)c->w[4], &p));
     return give(t, c, &p->object, RIGHT_MANAGE | RIGHT_INJECT | RIGHT_GRANT);
 }
 
@@ -703,21 +705,26 @@ extern uint64_t boot_tsc, boot_pages; /* main.c */
 
 static status_t sys_system_info(struct thread *t, struct context *c)
 {
-    struct cpu *cpu = arch_cpu();
+    uint64_t now = arch_tsc(), idle = 0, switches = 0;
+    each_cpu(cpu)
+    {
+        idle += cpu->idle_tsc + (cpu->current ? 0 : now - cpu->since_tsc);
+        switches += cpu->switches;
+    }
     struct system_info info = {.tsc_hz = arch_platform.tsc_hz,
                                .pages_total = boot_pages,
                                .pages_free = frame_available(),
                                .pages_kernel = boot_pages - frame_total(),
                                .boot_tsc = boot_tsc,
-                               .idle_tsc = cpu->idle_tsc,
+                               .idle_tsc = idle,
                                .trace_paddr = trace_paddr().v,
-                               .trace_pages = TRACE_PAGES,
+                               .trace_pages = trace_pages(),
                                .ecam_paddr = arch_platform.ecam_paddr,
                                .ecam_bus_first = arch_platform.ecam_bus_first,
                                .ecam_bus_last = arch_platform.ecam_bus_last,
                                .cpus = arch_platform.cpus,
                                .iommu = arch_platform.iommu,
-                               .switches = cpu->switches,
+                               .switches = switches,
                                .quarantined_pages = dma_quarantined_pages(),
                                .processes = process_count()};
     return user_write(t->process, (vaddr_t){c->handle}, &info, sizeof info);

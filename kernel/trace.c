@@ -5,14 +5,12 @@
 #include "frame.h"
 #include "print.h"
 
-static paddr_t ring; /* of the boot CPU */
+static paddr_t rings;
 static struct trace object;
 
 static void trace_open(struct cpu *c)
 {
-    status_t s = frame_alloc_run(NULL, TRACE_PAGES, &ring);
-    if (s != OK) kernel_panic("no memory for a trace ring: %lu pages", TRACE_PAGES);
-    c->trace = arch_direct(ring);
+    c->trace = arch_direct((paddr_t){rings.v + c->id * TRACE_PAGES * PAGE_SIZE});
     *c->trace = (struct trace_header){.magic = TRACE_MAGIC,
                                       .version = TRACE_VERSION,
                                       .cpu = c->id,
@@ -22,7 +20,9 @@ static void trace_open(struct cpu *c)
 
 void trace_init(void)
 {
-    trace_open(arch_cpu());
+    status_t s = frame_alloc_run(NULL, trace_pages(), &rings);
+    if (s != OK) kernel_panic("no memory for the trace rings: %lu pages", trace_pages());
+    each_cpu(c) trace_open(c);
     object.object.type = OBJECT_TRACE;
 }
 
@@ -35,5 +35,6 @@ void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b)
     __atomic_store_n(&h->head, h->head + 1, __ATOMIC_RELEASE);
 }
 
-paddr_t trace_paddr(void) { return ring; }
+paddr_t trace_paddr(void) { return rings; }
+uint64_t trace_pages(void) { return TRACE_PAGES * arch_platform.cpus; }
 struct trace *trace_object(void) { return &object; }

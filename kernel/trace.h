@@ -15,7 +15,8 @@ struct trace {
 };
 void trace_init(void);
 void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b);
-paddr_t trace_paddr(void);
+paddr_t trace_paddr(void);  /* of the first ring; those of the other CPUs follow, TRACE_PAGES each */
+uint64_t trace_pages(void); /* of all rings */
 struct trace *trace_object(void);
 
 #endif

@@ -138,10 +138,14 @@ static inline status_t sys_memory_unmap(handle_t process, uint64_t vaddr)
 }
 static inline struct sys_result sys_memory_info(handle_t m) { return sys(SYS_memory_info, m, 0, 0, 0, 0, 0); }
 
+/* cpus: bit n for CPU n; 0: all that the caller may use. */
 static inline struct sys_result sys_process_create(handle_t image, uint64_t offset, uint64_t length,
-                                                   uint64_t quota_pages, tag_t tag, uint64_t sched)
+                                                   uint64_t quota_pages, tag_t tag, uint64_t sched,
+                                                   uint64_t cpus)
 {
-    return sys(SYS_process_create, image, offset, length, quota_pages, tag, sched);
+    struct message m = {image, offset, {length, quota_pages, tag, sched, cpus}};
+    status_t status = sys_raw(SYS_process_create, &m);
+    return (struct sys_result){status, m.w[0], m.w[1]};
 }
 static inline struct sys_result sys_process_grant(handle_t process, handle_t h, uint32_t rights,
                                                   uint64_t badge)

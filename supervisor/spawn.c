@@ -125,10 +125,10 @@ static struct sys_result create(uint32_t i, tag_t tag)
     const struct bundle_file *image = &shell.child[i].image;
     uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
     struct sys_result r =
-        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched);
+        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, 0);
     if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
         bury_all(); /* the dead still hold their quota */
-        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched);
+        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, 0);
     }
     return r;
 }

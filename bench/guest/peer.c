@@ -56,7 +56,7 @@ struct sys_result peer_create(const uint8_t *routine, uint32_t priority)
 
     file->header.e_entry = USER_IMAGE_BASE + ((uintptr_t)routine - (uintptr_t)peer_begin);
     return sys_process_create(image, 0, PAGE_SIZE + code_bytes(), PEER_QUOTA_PAGES,
-                              TAG_MAKE(PEER_SERVICE, ++generation), SCHED_MAKE(priority, 0, 0));
+                              TAG_MAKE(PEER_SERVICE, ++generation), SCHED_MAKE(priority, 0, 0), 0);
 }
 
 void peer_open(struct peer *p, const uint8_t *routine, uint32_t priority)

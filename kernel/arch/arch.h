@@ -15,11 +15,17 @@ struct thread;
 struct handoff;
 
 /* --- Processors ------------------------------------------------------------------------------- */
+#define CPUS_MAX 8u
 struct cpu *arch_cpu(void); /* this CPU's structure (kernel/sched.h); x86_64: at gs:0 */
 uint64_t arch_tsc(void);
 void arch_timer_arm(uint64_t tsc_deadline); /* one-shot on this CPU; a past deadline fires at once; ~0: off */
 void arch_lock(void);                       /* the kernel lock; taken by the port's entry code */
 void arch_unlock(void);
+void arch_kick(struct cpu *c); /* another CPU calls kernel_timer soon */
+/* Bit n: cpus[n], not this one. When it returns each of them waits for the lock: the registers of the thread it
+ * runs are in that thread's context, and its TLB has nothing of a process. leave: with the kernel's own
+ * tables loaded. A CPU whose `current` was taken away meanwhile only chooses anew (kernel_resume). */
+void arch_stop(uint32_t mask, bool leave);
 
 /* --- Physical memory and address spaces -------------------------------------------------------- */
 void *arch_direct(paddr_t p);             /* kernel pointer to RAM */
@@ -30,7 +36,7 @@ status_t arch_space_create(struct process *p) MUST_USE;
 void arch_space_destroy(struct process *p); /* frees every table frame */
 status_t arch_space_prepare(struct process *p, vaddr_t va, uint64_t pages) MUST_USE;
 void arch_space_map(struct process *p, vaddr_t va, paddr_t pa, uint32_t prot, bool device);
-void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages); /* and flushes the TLB */
+void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages); /* and flushes this CPU's TLB */
 void arch_space_switch(struct process *p);
 
 /* --- Register state ----------------------------------------------------------------------------- */
@@ -66,19 +72,21 @@ bool arch_pci_exists(uint32_t bdf);                     /* bdf: bus<<8 | device<
 void arch_bus_master(uint32_t bdf, bool on);            /* PCI command register, bit 2 */
 void arch_debug_write(const char *text, size_t length);
 void arch_power(enum system_op op) __attribute__((noreturn));
-void arch_halt(void) __attribute__((noreturn));  /* after a panic: stops all CPUs */
+void arch_freeze(void);                          /* all other CPUs stop for good: a panic speaks alone */
+void arch_halt(void) __attribute__((noreturn));  /* stops this CPU and all others */
 void arch_backtrace(void (*line)(uint64_t rip)); /* calls line for each frame, innermost first */
 
 struct platform { /* filled by the port before kernel_main */
     uint64_t tsc_hz;
     uint64_t ecam_paddr;
     uint32_t ecam_bus_first, ecam_bus_last;
-    uint32_t cpus, iommu;
+    uint32_t cpus, iommu; /* cpus: that run, at most CPUS_MAX */
 };
 extern struct platform arch_platform;
 
 /* --- What a port calls ------------------------------------------------------------------------------ */
-/* Once, on the boot CPU, with arch_platform filled, lock held: builds memory, objects, first process. */
+/* Once, on the boot CPU, with arch_platform filled, lock held: builds memory, objects, first process. The other
+ * CPUs then take the lock and call kernel_resume. */
 void kernel_main(const struct handoff *handoff);
 /* Entry points: the current thread's registers are saved in its context, the lock is held. Each returns
  * the context to resume after choosing a thread and switching address space, or NULL to idle

@@ -7,6 +7,22 @@ def test_boots_with_128_mib(machine):
     assert machine(mem="128M").service("virtio_blk")["state"] == "running"
 
 
+def test_four_cpus_run_threads(machine):
+    """Each CPU's ring in the trace has entries of processes, and a driver comes back from a kill."""
+    c = machine(smp=4)
+    assert "4 CPUs" in c.log()
+    c.run("kill virtio_blk")
+    c.await_service("virtio_blk", lambda row: row["state"] == "running" and row["gen"] == 2)
+    rings = c.run("trace 40").split("cpu ")[1:]
+    assert len(rings) == 4 and sum("SIGNAL" in r or "PROCESS" in r for r in rings) > 1
+
+
+def test_more_cpus_than_the_kernel_has_room_for(machine):
+    c = machine(smp=9)
+    assert "9 CPUs present, 8 used" in c.log()
+    c.await_service("virtio_blk", lambda row: row["state"] == "running")
+
+
 def test_boots_without_a_data_disk_and_says_absent(machine):
     assert machine(without_disk=True).service("virtio_blk")["state"] == "absent"
 

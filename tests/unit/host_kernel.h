@@ -112,6 +112,20 @@ static inline struct handoff *handoff_make(uint64_t ram_pages)
     return h;
 }
 
+/* The other CPUs come after the first process is ready; the test is CPU 0. */
+static inline void boot_cpus(uint32_t count)
+{
+    struct handoff *h = handoff_make(HOST_RAM_PAGES);
+    host_cpus(count);
+    kernel_main(h);
+    cr_assert_not_null(kernel_resume());
+    for (uint32_t i = 1; i < count; i++) {
+        host_cpu(i);
+        cr_assert_null(kernel_resume());
+    }
+    host_cpu(0);
+    boot_handles();
+}
 static inline void boot_with(uint64_t ram_pages)
 {
     kernel_main(handoff_make(ram_pages));

@@ -71,7 +71,7 @@ static void tables_make(void)
     table(MADT, "APIC", 44 + 8 + 8 + 12 + 10 + 12);
     put(MADT + 36, 0xfee00000, 4);
     uint64_t e = MADT + 44;
-    put(e, 0x0800, 2), put(e + 4, 1, 4), e += 8;                              /* a CPU */
+    put(e, 0x0800, 2), put(e + 3, 7, 1), put(e + 4, 1, 4), e += 8;            /* a CPU */
     put(e, 0x0800, 2), put(e + 4, 0, 4), e += 8;                              /* one that is off */
     put(e, 0x0c01, 2), put(e + 4, 0xfec00000, 4), put(e + 8, 16, 4), e += 12; /* I/O APIC */
     put(e, 0x0a02, 2), put(e + 2, 0, 1), put(e + 3, 9, 1), put(e + 4, 20, 4), put(e + 8, 15, 2), e += 10;
@@ -103,6 +103,8 @@ Test(acpi, everything_is_read)
 {
     cr_assert_null(parse());
     cr_assert_eq(out.cpus, 1);
+    cr_assert_eq(out.reachable, 1);
+    cr_assert_eq(out.apic_id[0], 7);
     cr_assert_eq(out.lapic_paddr, 0x1fee00000);
     cr_assert_eq(out.ioapics, 1);
     cr_assert_eq(out.ioapic[0].paddr, 0xfec00000);
@@ -242,6 +244,7 @@ Test(acpi, random_damage)
         if (length >= 36 && p + (uint64_t)length <= MEMORY) seal(p);
         if (parse()) continue;
         good++;
+        cr_assert(out.reachable <= ACPI_CPUS_MAX && out.reachable <= out.cpus);
         cr_assert(out.ioapics <= ACPI_IOAPICS_MAX && out.overrides <= ACPI_OVERRIDES_MAX);
         cr_assert(out.ecam_paddr == 0 || out.ecam_bus_first <= out.ecam_bus_last);
         cr_assert(!out.s5_found || (out.s5_type_a < 8 && out.s5_type_b < 8));

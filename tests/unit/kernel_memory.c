@@ -380,11 +380,11 @@ Test(memory, device_memory_that_is_refused)
 Test(memory, the_trace_is_mapped_read_only)
 {
     expect_status(sys(memory_map, 0, boot_trace, AT, 0, 1, RW), E_RIGHTS);
-    expect_ok(sys(memory_map, 0, boot_trace, AT, 0, TRACE_PAGES, RIGHT_READ));
+    expect_ok(sys(memory_map, 0, boot_trace, AT, 0, trace_pages(), RIGHT_READ));
     struct trace_header h;
     cr_assert_eq(user_read(process_root, &h, (vaddr_t){AT}, sizeof h), OK);
     cr_assert_eq(h.magic, TRACE_MAGIC);
-    cr_assert_eq(sys(memory_info, boot_trace).w[0], TRACE_PAGES);
+    cr_assert_eq(sys(memory_info, boot_trace).w[0], trace_pages());
 }
 
 /* --- Copies ------------------------------------------------------------------------------------------------ */

@@ -46,7 +46,7 @@ Test(process, the_first_process_is_as_the_image_says)
     cr_assert_eq(
         host_translate(process_root, (vaddr_t){USER_STACK_TOP - STACK_PAGES * PAGE_SIZE - 1}, NULL, NULL).v,
         0, "a guard page below the stack");
-    cr_assert_eq(host.space, process_root);
+    cr_assert_eq(host_here()->space, process_root);
 }
 
 Test(process, text_of_the_image_is_shared_and_data_is_not)

@@ -119,7 +119,7 @@ Test(sched, a_lone_thread_needs_no_ticks)
 {
     child_at(1, 8, 0, 0);
     park();
-    cr_assert_eq(host.timer_deadline, ~0ul);
+    cr_assert_eq(host_here()->timer_deadline, ~0ul);
     uint64_t arms = host.timer_arms;
     host_advance(1000000 * US);
     cr_assert_eq(host.timer_arms, arms);
@@ -357,7 +357,7 @@ Test(sched, the_address_space_follows_the_thread)
     struct child a = child_make(1), b = child_make(2);
     for (unsigned i = 0; i < 10; i++) {
         run_as(i % 2 ? a.thread : b.thread);
-        cr_assert_eq(host.space, current()->process);
+        cr_assert_eq(host_here()->space, current()->process);
     }
     uint64_t switches = host.space_switches;
     for (unsigned i = 0; i < 10; i++) expect_ok(sys(null));

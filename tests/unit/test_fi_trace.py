@@ -13,18 +13,20 @@ SUPERVISOR, RECOVERY, BLK, CLIENT = 0, 1, 4, 9
 class Memory:
     """A ring as the kernel writes it."""
 
-    def __init__(self, entries=ENTRIES):
+    def __init__(self, entries=ENTRIES, cpu=0):
+        self.cpu = cpu
         self.entries, self.head = entries, 0
         self.slots = [bytes(trace.ENTRY.size)] * entries
         self.on_read = lambda: None
 
-    def write(self, n=1):
+    def write(self, n=1, tsc=None):
         for _ in range(n):
-            self.slots[self.head % self.entries] = trace.ENTRY.pack(self.head, EVENT["BOOT"], 0, 0, self.head, 0)
+            time = self.head if tsc is None else tsc
+            self.slots[self.head % self.entries] = trace.ENTRY.pack(time, EVENT["BOOT"], self.cpu, 0, time, 0)
             self.head += 1
 
     def read(self, paddr, size):
-        header = trace.HEADER.pack(trace.MAGIC, trace.VERSION, 0, self.entries, HZ, self.head).ljust(trace.PAGE, b"\0")
+        header = trace.HEADER.pack(trace.MAGIC, trace.VERSION, self.cpu, self.entries, HZ, self.head).ljust(trace.PAGE, b"\0")
         data = (header + b"".join(self.slots))[paddr - BASE:paddr - BASE + size]
         if paddr > BASE:
             self.on_read()
@@ -37,7 +39,7 @@ def numbers(entries):
 
 def test_increments_across_the_wrap():
     memory = Memory()
-    ring = trace.Ring(memory.read, BASE)
+    ring = trace.Rings(memory.read, BASE)
     memory.write(5)
     assert numbers(ring.read()) == [0, 1, 2, 3, 4]
     memory.write(6)
@@ -45,9 +47,28 @@ def test_increments_across_the_wrap():
     assert ring.read() == [] and ring.lost == 0
 
 
+def test_rings_of_several_cpus_are_one_trace():
+    """What is newer than the first look may still miss an older entry of a ring read before: it waits."""
+    cpus = [Memory(cpu=0), Memory(cpu=1)]
+    size = trace.PAGE + ENTRIES * trace.ENTRY.size
+
+    def read(paddr, count):
+        cpu, offset = divmod(paddr - BASE, size)
+        return cpus[cpu].read(BASE + offset, count)
+    rings = trace.Rings(read, BASE, 2)
+    cpus[0].write(tsc=10), cpus[1].write(tsc=20), cpus[0].write(tsc=30), cpus[1].write(tsc=40)
+
+    def meanwhile():  # after ring 0 was looked at: both go on
+        cpus[0].write(tsc=35), cpus[1].write(tsc=50)
+        cpus[1].on_read = lambda: None
+    cpus[1].on_read = meanwhile
+    assert numbers(rings.read()) == [10, 20, 30, 35, 40]
+    assert numbers(rings.read()) == [50]
+
+
 def test_a_wrap_is_counted_and_said():
     memory = Memory()
-    ring = trace.Ring(memory.read, BASE)
+    ring = trace.Rings(memory.read, BASE)
     memory.write(20)
     assert numbers(ring.read()) == list(range(12, 20))
     assert ring.lost == 12
@@ -55,7 +76,7 @@ def test_a_wrap_is_counted_and_said():
 
 def test_entries_overwritten_while_reading_are_dropped():
     memory = Memory()
-    ring = trace.Ring(memory.read, BASE)
+    ring = trace.Rings(memory.read, BASE)
     memory.write(8)
     memory.on_read = lambda: (memory.write(3), setattr(memory, "on_read", lambda: None))
     assert numbers(ring.read()) == [3, 4, 5, 6, 7]

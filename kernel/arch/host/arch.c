@@ -11,12 +11,13 @@
 #include "host.h"
 #include "../../frame.h"
 #include "../../process.h"
+#include "../../hide.h"
 #include "../../print.h"
 
 struct host host;
 uintptr_t host_stack_low = ~0ul;
 struct platform arch_platform;
-static struct cpu cpu;
+struct cpu cpus[CPUS_MAX];
 
 void host_machine(uint64_t ram_pages)
 {
@@ -28,38 +29,143 @@ void host_machine(uint64_t ram_pages)
         abort();
     }
     host.tsc = HOST_TSC_BOOT;
-    host.timer_deadline = ~0ul;
-    arch_platform =
-        (struct platform){.tsc_hz = HOST_TSC_HZ, .ecam_paddr = 0xb0000000, .ecam_bus_last = 255, .cpus = 1};
+    arch_platform = (struct platform){.tsc_hz = HOST_TSC_HZ, .ecam_paddr = 0xb0000000, .ecam_bus_last = 255};
+    host_cpus(1);
 }
 
 /* --- Processors ------------------------------------------------------------------------------- */
 
-struct cpu *arch_cpu(void) { return &cpu; }
+void host_cpus(uint32_t count)
+{
+    arch_platform.cpus = count;
+    for (unsigned i = 0; i < CPUS_MAX; i++) host.cpu[i].timer_deadline = ~0ul;
+}
+
+struct cpu *arch_cpu(void) { return &cpus[host.here]; }
 uint64_t arch_tsc(void) { return host.tsc; }
 
 void arch_timer_arm(uint64_t deadline)
 {
-    host.timer_deadline = deadline;
+    host_here()->timer_deadline = deadline;
     host.timer_arms++;
 }
 
-/* One CPU, and entry is by function call: there is nothing to keep out. */
+/* One CPU at a time, and entry is by function call: there is nothing to keep out. */
 void arch_lock(void) {}
 void arch_unlock(void) {}
 
+static uint32_t soonest(void)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < arch_platform.cpus; i++)
+        if (host.cpu[i].timer_deadline < host.cpu[best].timer_deadline) best = i;
+    return best;
+}
+
 void host_advance(uint64_t ticks)
 {
-    uint64_t end = host.tsc + ticks;
-    while (host.timer_deadline <= end) {
-        if (host.timer_deadline > host.tsc) host.tsc = host.timer_deadline;
-        host.timer_deadline = ~0ul;
-        uint64_t arms = host.timer_arms;
-        kernel_timer();
+    uint64_t end = host.tsc + ticks, arms = host.timer_arms;
+    uint32_t was = host.here, id = soonest();
+    for (; host.cpu[id].timer_deadline <= end; id = soonest()) {
+        if (host.cpu[id].timer_deadline > host.tsc) {
+            host.tsc = host.cpu[id].timer_deadline;
+            arms = host.timer_arms;
+        }
         /* A kernel that arms a past deadline at each tick would hang a machine. */
-        if (host.timer_deadline <= host.tsc && host.timer_arms > arms + 1000000) abort();
+        if (host.timer_arms > arms + 1000000) abort();
+        host_cpu(id);
+        if (host_here()->timer_deadline > host.tsc) continue; /* it was kicked, and armed anew */
+        host_here()->timer_deadline = ~0ul;
+        kernel_timer();
     }
     host.tsc = end;
+    host_cpu(was);
+}
+
+/* --- Several of them ------------------------------------------------------------------------------ */
+
+static void registers_hide(const struct cpu *c)
+{
+    if (c->current) memory_hide(&c->current->context, sizeof c->current->context);
+}
+static void registers_show(const struct cpu *c)
+{
+    if (c->current) memory_show(&c->current->context, sizeof c->current->context);
+}
+
+void host_cpu(uint32_t id)
+{
+    if (id == host.here) return;
+    registers_hide(arch_cpu());
+    host.here = id;
+    registers_show(arch_cpu());
+    if (!host_here()->kicked) return;
+    host_here()->kicked = false;
+    kernel_timer();
+}
+
+void arch_kick(struct cpu *c)
+{
+    if (c == arch_cpu()) kernel_panic("host: CPU %u kicks itself", c->id);
+    host.cpu[c->id].kicked = true;
+    host.kicks++;
+}
+
+void arch_stop(uint32_t mask, bool leave)
+{
+    if (mask == 0 || mask >> arch_platform.cpus || (mask & arch_cpu()->bit))
+        kernel_panic("host: CPUs %x to be stopped by %u", mask, host.here);
+    for (uint32_t i = 0; i < arch_platform.cpus; i++) {
+        if (!(mask >> i & 1)) continue;
+        host.stops++;
+        host.cpu[i].kicked = true; /* it waits for the lock in an interrupt */
+        registers_show(&cpus[i]);
+        if (leave) host.cpu[i].space = NULL;
+        if (!host.deaf) memset(host.cpu[i].tlb, 0, sizeof host.cpu[i].tlb);
+    }
+}
+
+/* --- Translation lookaside buffers ---------------------------------------------------------------- */
+
+static struct host_page *tlb_find(struct host_cpu *c, uint64_t va)
+{
+    for (unsigned i = 0; i < HOST_TLB; i++)
+        if (c->tlb[i].pa && c->tlb[i].va == va) return &c->tlb[i];
+    return NULL;
+}
+
+uint64_t host_touch(vaddr_t va, uint32_t prot)
+{
+    struct host_cpu *c = host_here();
+    uint64_t page = va.v & ~(PAGE_SIZE - 1);
+    struct host_page *hit = tlb_find(c, page);
+    if (!hit) {
+        uint32_t rights;
+        paddr_t p = host_translate(c->space, (vaddr_t){page}, &rights, NULL);
+        if (!p.v) return 0;
+        hit = &c->tlb[c->tlb_next++ % HOST_TLB];
+        *hit = (struct host_page){page, p.v, rights};
+    }
+    return (hit->prot & prot) == prot ? hit->pa : 0;
+}
+
+static bool tlb_true(const struct host_cpu *c)
+{
+    for (unsigned i = 0; i < HOST_TLB; i++) {
+        uint32_t prot;
+        if (!c->tlb[i].pa) continue;
+        if (!c->space || host_translate(c->space, (vaddr_t){c->tlb[i].va}, &prot, NULL).v != c->tlb[i].pa ||
+            prot != c->tlb[i].prot)
+            return false;
+    }
+    return true;
+}
+
+bool host_tlbs_true(void)
+{
+    for (uint32_t i = 0; i < arch_platform.cpus; i++)
+        if (cpus[i].current && !tlb_true(&host.cpu[i])) return false;
+    return true;
 }
 
 /* --- Physical memory ---------------------------------------------------------------------------- */
@@ -125,7 +231,12 @@ static void tables_free(struct process *p, uint64_t table, unsigned level)
 
 void arch_space_destroy(struct process *p)
 {
-    if (host.space == p) host.space = NULL;
+    for (uint32_t i = 0; i < arch_platform.cpus; i++) {
+        if (host.cpu[i].space != p) continue;
+        if (i != host.here) kernel_panic("host: CPU %u has the tables loaded that are to go", i);
+        host.cpu[i].space = NULL;
+        memset(host.cpu[i].tlb, 0, sizeof host.cpu[i].tlb);
+    }
     if (p->space.root.v) tables_free(p, p->space.root.v, LEVELS - 1);
     p->space.root.v = 0;
 }
@@ -171,13 +282,16 @@ void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages)
         uint64_t *entry = page_entry(p, va.v + i * PAGE_SIZE);
         if (!entry || !*entry) kernel_panic("host: unmap of %lx: not mapped", va.v + i * PAGE_SIZE);
         *entry = 0;
+        struct host_page *page = host_here()->space == p ? tlb_find(host_here(), va.v + i * PAGE_SIZE) : NULL;
+        if (page) page->pa = 0;
     }
 }
 
 void arch_space_switch(struct process *p)
 {
     if (!p->space.root.v) kernel_panic("host: switch to process %u, which has no address space", p->pid);
-    host.space = p;
+    host_here()->space = p;
+    memset(host_here()->tlb, 0, sizeof host_here()->tlb);
     host.space_switches++;
 }
 
@@ -330,6 +444,8 @@ void arch_debug_write(const char *text, size_t length)
 }
 
 void arch_power(enum system_op op) { exit(op == SYSTEM_REBOOT ? HOST_EXIT_REBOOT : HOST_EXIT_OFF); }
+
+void arch_freeze(void) {}
 
 void arch_halt(void)
 {

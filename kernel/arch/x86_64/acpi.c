@@ -99,13 +99,20 @@ static void madt_override(struct span e, struct acpi *out)
         .source = read8(e, 3), .gsi = read32(e, 4), .low = (flags & 3) == 3, .level = (flags >> 2 & 3) == 3};
 }
 
+static void madt_cpu(uint32_t apic_id, uint32_t flags, struct acpi *out)
+{
+    if (!(flags & 1)) return;
+    out->cpus++;
+    if (apic_id < 255 && out->reachable < ACPI_CPUS_MAX) out->apic_id[out->reachable++] = (uint8_t)apic_id;
+}
+
 static void madt_entry(struct span e, struct acpi *out)
 {
     uint8_t type = read8(e, 0);
     if (type == 0 && e.length >= 8)
-        out->cpus += read32(e, 4) & 1;
+        madt_cpu(read8(e, 3), read32(e, 4), out);
     else if (type == 9 && e.length >= 16)
-        out->cpus += read32(e, 8) & 1;
+        madt_cpu(read32(e, 4), read32(e, 8), out);
     else if (type == 1 && e.length >= 12 && out->ioapics < ACPI_IOAPICS_MAX)
         out->ioapic[out->ioapics++] = (struct acpi_ioapic){.paddr = read32(e, 4), .gsi_base = read32(e, 8)};
     else if (type == 2 && e.length >= 10)

@@ -8,6 +8,7 @@
 
 #define ACPI_IOAPICS_MAX   8u
 #define ACPI_OVERRIDES_MAX 24u
+#define ACPI_CPUS_MAX      64u
 
 struct acpi_ioapic {
     uint64_t paddr;
@@ -24,7 +25,9 @@ struct acpi_register {
 }; /* space: 0 memory, 1 port, 2 PCI */
 
 struct acpi {
-    uint32_t cpus; /* enabled in the MADT */
+    uint32_t cpus;      /* enabled in the MADT */
+    uint32_t reachable; /* of these, those that an xAPIC interrupt can name */
+    uint8_t apic_id[ACPI_CPUS_MAX];
     uint64_t lapic_paddr;
     uint32_t ioapics, overrides;
     struct acpi_ioapic ioapic[ACPI_IOAPICS_MAX];

@@ -17,6 +17,8 @@
 #define APIC_SPURIOUS_ON   (1u << 8)
 #define APIC_ESR           0x280
 #define APIC_ICR_LOW       0x300
+#define APIC_ICR_HIGH      0x310
+#define APIC_ICR_PENDING   (1u << 12)
 #define APIC_ICR_SELF      (1u << 18 | 1u << 14) /* shorthand: self; level assert; fixed */
 #define APIC_LVT_TIMER     0x320
 #define APIC_LVT_LINT0     0x350
@@ -43,13 +45,20 @@ void apic_eoi(void) { apic_write(APIC_EOI, 0); }
 uint32_t apic_id(void) { return apic_read(APIC_ID) >> 24; }
 void apic_send_self(uint8_t vector) { apic_write(APIC_ICR_LOW, APIC_ICR_SELF | vector); }
 
+void apic_send(uint32_t to, uint32_t command)
+{
+    while (apic_read(APIC_ICR_LOW) & APIC_ICR_PENDING) __builtin_ia32_pause();
+    apic_write(APIC_ICR_HIGH, to << 24);
+    apic_write(APIC_ICR_LOW, command);
+}
+
 void apic_error(void)
 {
     apic_write(APIC_ESR, 0); /* latches the errors for reading */
     kernel_log("kernel: local APIC error 0x%x", apic_read(APIC_ESR));
 }
 
-void apic_init(const struct acpi *acpi)
+void apic_enable(void)
 {
     uint64_t base = msr_read(MSR_APIC_BASE);
     if (base & APIC_BASE_X2APIC) { /* x2APIC only goes back to xAPIC through off */
@@ -57,16 +66,25 @@ void apic_init(const struct acpi *acpi)
         msr_write(MSR_APIC_BASE, base);
     }
     msr_write(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
-    apic = device_map((paddr_t){acpi->lapic_paddr}, PAGE_SIZE);
-    if (!apic || acpi->lapic_paddr % PAGE_SIZE) kernel_panic("no local APIC at 0x%lx", acpi->lapic_paddr);
     apic_write(APIC_TPR, 0);
     apic_write(APIC_LVT_TIMER, APIC_LVT_MASKED | VECTOR_TIMER);
+    apic_write(APIC_TIMER_INITIAL, 0);
     apic_write(APIC_LVT_LINT0, APIC_LVT_MASKED); /* the old PICs: not used */
     apic_write(APIC_LVT_LINT1, APIC_LVT_NMI);
     apic_write(APIC_LVT_ERROR, VECTOR_ERROR);
     apic_write(APIC_ESR, 0);
     apic_write(APIC_SPURIOUS, APIC_SPURIOUS_ON | VECTOR_SPURIOUS);
-    apic_eoi(); /* whatever the firmware left in service */
+    apic_write(APIC_TIMER_DIVIDE, APIC_DIVIDE_BY_1);
+    apic_write(APIC_LVT_TIMER, VECTOR_TIMER); /* one-shot, and stopped */
+    apic_eoi();                               /* whatever the firmware left in service */
+    arch_cpu()->arch.apic_id = apic_id();
+}
+
+void apic_init(const struct acpi *acpi)
+{
+    apic = device_map((paddr_t){acpi->lapic_paddr}, PAGE_SIZE);
+    if (!apic || acpi->lapic_paddr % PAGE_SIZE) kernel_panic("no local APIC at 0x%lx", acpi->lapic_paddr);
+    apic_enable();
 }
 
 /* --- Rates ----------------------------------------------------------------------------------------------- */
@@ -100,7 +118,7 @@ void apic_calibrate(const struct acpi *acpi)
 {
     uint16_t port = acpi->pm_timer;
     if (!port) kernel_panic("ACPI names no PM timer");
-    apic_write(APIC_TIMER_DIVIDE, APIC_DIVIDE_BY_1);
+    apic_write(APIC_LVT_TIMER, APIC_LVT_MASKED | VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, ~0u);
     struct sample from = sample_take(port), to;
     uint64_t spins = 0;

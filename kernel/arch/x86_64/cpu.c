@@ -6,9 +6,6 @@
 #include "sched.h"
 #include "print.h"
 
-/* CPUs that can run. The others stay where the firmware parked them. */
-#define CPUS_MAX 1
-
 #define STACK_BYTES      16384
 #define STACK_TRAP_BYTES 8192
 
@@ -81,6 +78,8 @@ _Static_assert(offsetof(struct arch_cpu, self) == 0, "arch_cpu()");
 _Static_assert(CPU_CONTEXT == offsetof(struct arch_cpu, context), "context");
 _Static_assert(CPU_STACK == offsetof(struct arch_cpu, stack_top), "stack_top");
 _Static_assert(CPU_SCRATCH == offsetof(struct arch_cpu, scratch), "scratch");
+_Static_assert(CPU_ROOT == offsetof(struct arch_cpu, root), "root");
+_Static_assert(CPU_CURRENT == offsetof(struct cpu, current), "current");
 _Static_assert(CPU_GUARD == offsetof(struct arch_cpu, guard) && CPU_GUARD == 40, "gcc's gs:40");
 _Static_assert(sizeof(struct tss) == 104 && sizeof(struct gate) == 16, "by the manual");
 
@@ -95,9 +94,13 @@ bool cpu_stack_holds(uint64_t address, uint64_t bytes)
 
 /* --- Descriptor tables ------------------------------------------------------------------------------ */
 
-static void stacks_init(uint32_t id)
+/* The boot CPU does it for each: page tables change while nobody else looks. */
+void cpu_stacks_init(struct cpu *c)
 {
+    uint32_t id = (uint32_t)(c - cpus);
     struct cpu_stacks *s = &stacks[id];
+    c->arch.self = c;
+    c->arch.stack_top = (uint64_t)(s->main + STACK_BYTES);
     space_guard(s->guard);
     tss[id] = (struct tss){.io_map = sizeof(struct tss)}; /* no port is open to user mode */
     tss[id].rsp[0] = (uint64_t)(s->main + STACK_BYTES);
@@ -140,7 +143,7 @@ static uint8_t trap_ist(unsigned vector)
     }
 }
 
-static void idt_load(void)
+static void idt_fill(void)
 {
     extern const uint8_t trap_stubs[];
     for (unsigned v = 0; v < 256; v++) {
@@ -153,15 +156,17 @@ static void idt_load(void)
                                .offset1 = (uint16_t)(at >> 16),
                                .offset2 = (uint32_t)(at >> 32)};
     }
+}
+
+static void idt_load(void)
+{
     struct table_pointer p = {sizeof idt - 1, (uint64_t)idt};
     __asm__ volatile("lidt %0" ::"m"(p));
 }
 
 /* --- Modes ---------------------------------------------------------------------------------------------- */
 
-#define EFER               0xc0000080
 #define EFER_SCE           (1ul << 0)
-#define EFER_NXE           (1ul << 11)
 #define MSR_STAR           0xc0000081
 #define MSR_LSTAR          0xc0000082
 #define MSR_SFMASK         0xc0000084
@@ -177,7 +182,7 @@ static void idt_load(void)
 static void syscall_init(void)
 {
     extern const uint8_t syscall_entry[];
-    msr_write(EFER, msr_read(EFER) | EFER_SCE | EFER_NXE);
+    msr_write(MSR_EFER, msr_read(MSR_EFER) | EFER_SCE | EFER_NXE);
     msr_write(MSR_STAR, (uint64_t)SYSRET_BASE << 48 | (uint64_t)KERNEL_CS << 32);
     msr_write(MSR_LSTAR, (uint64_t)syscall_entry);
     msr_write(MSR_SFMASK, FLAG_TF | FLAG_IF | FLAG_DF | FLAG_NT | FLAG_AC);
@@ -191,7 +196,6 @@ static void syscall_init(void)
 #define CR0_WP (1ul << 16)
 #define CR0_AM (1ul << 18)
 
-#define CR4_PAE    (1ul << 5)
 #define CR4_MCE    (1ul << 6)
 #define CR4_PGE    (1ul << 7)
 #define CR4_OSFXSR (1ul << 9)
@@ -202,7 +206,7 @@ static void syscall_init(void)
 
 static uint64_t protection(bool present, uint64_t bit, const char *name)
 {
-    if (!present) kernel_log("kernel: this CPU has no %s; running without it", name);
+    if (!present && arch_cpu() == cpus) kernel_log("kernel: this CPU has no %s; running without it", name);
     return present ? bit : 0;
 }
 
@@ -229,7 +233,8 @@ static void protections_init(void)
 void cpu_init(void)
 {
     uint32_t id = (uint32_t)(arch_cpu() - cpus);
-    stacks_init(id);
+    if (id == 0) cpu_stacks_init(arch_cpu());
+    if (id == 0) idt_fill();
     gdt_load(id);
     idt_load();
     protections_init();

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Ways into the kernel and out: SYSCALL, interrupts and exceptions, idle. Every way in saves the user's
  * registers straight into the running thread's context (gs:8), takes the kernel lock and calls C on this
- * CPU's one stack from its top; C returns the context to resume, or NULL to idle.
+ * CPU's one stack from its top; C returns the context to resume, or NULL to idle. The lock is dropped when
+ * nothing of the context is needed any more. Who has to wait for the lock may find, once he has it, that the
+ * thread he came for was ended meanwhile (arch_stop): then he only chooses anew.
  * Invariants: interrupts are off everywhere but at the hlt below; nothing of a stack survives between two
  * entries; gs is the kernel's in kernel mode. An exception in kernel mode is a panic.
  *
@@ -13,13 +15,18 @@
 
         .section .text
 
+        /* bts also tests: the common case is two instructions. Keeps edi. */
         .macro  lock_kernel
-        /* bts also tests: the common case is two instructions. */
-70:     lock btsl $0, kernel_lock(%rip)
+        lock btsl $0, kernel_lock(%rip)
         jc      71f
+72:
         .subsection 1
-71:     pause
-        jmp     70b
+71:     subq    $8, %rsp
+        pushq   %rdi
+        call    lock_wait
+        popq    %rdi
+        addq    $8, %rsp
+        jmp     72b
         .previous
         .endm
 
@@ -70,8 +77,10 @@ syscall_entry:
         movq    %gs:CPU_SCRATCH, %rax
         movq    %rax, CONTEXT_RSP(%rsp)
         movq    %gs:CPU_STACK, %rsp
-        lock_kernel
-        call    kernel_syscall
+        lock btsl $0, kernel_lock(%rip)
+        jc      syscall_wait
+syscall_locked:
+        call    *enter_syscall(%rip)
 
 /* --- Out: rax = context, lock held, rsp = this CPU's stack top ------------------------------------- */
         .globl  context_resume
@@ -80,7 +89,6 @@ context_resume:
         testq   %rax, %rax
         jz      cpu_idle
         movq    %rax, %gs:CPU_CONTEXT
-        movl    $0, kernel_lock(%rip)
         cmpb    $WAY_SYSRET, CONTEXT_WAY(%rax)
         jne     context_resume_iret
         movq    CONTEXT_RIP(%rax), %rcx
@@ -88,6 +96,7 @@ context_resume:
         load_words %rax
         movq    CONTEXT_RSP(%rax), %rsp
         movq    CONTEXT_RAX(%rax), %rax
+        movl    $0, kernel_lock(%rip)
         swapgs
         sysretq
 
@@ -101,8 +110,16 @@ context_resume_iret:
         movq    CONTEXT_RCX(%rax), %rcx
         movq    CONTEXT_R11(%rax), %r11
         movq    CONTEXT_RAX(%rax), %rax
+        movl    $0, kernel_lock(%rip)
         swapgs
         iretq
+
+syscall_wait:
+        call    lock_wait
+        cmpq    $0, %gs:CPU_CURRENT
+        jne     syscall_locked
+        call    kernel_resume
+        jmp     context_resume
 
 cpu_idle:
         movq    %rax, %gs:CPU_CONTEXT
@@ -140,7 +157,7 @@ trap_common:
         pushq   $2                      /* the user's AC (it would switch off SMAP) and DF go */
         popfq
         lock_kernel
-        call    trap_user
+        call    *enter_user_trap(%rip)
         jmp     context_resume
 
 trap_in_kernel:
@@ -151,7 +168,7 @@ trap_in_kernel:
         movl    (%rsp), %edi
         movq    %gs:CPU_STACK, %rsp
         lock_kernel
-        call    trap_interrupt
+        call    *enter_interrupt(%rip)
         jmp     context_resume
 
 /* NMI, double fault and machine check come here on stacks of their own, from any point: gs may be either

@@ -31,7 +31,9 @@
 #define CPU_CONTEXT 8
 #define CPU_STACK   16
 #define CPU_SCRATCH 24
+#define CPU_ROOT    32
 #define CPU_GUARD   40
+#define CPU_CURRENT 64
 
 /* SYSCALL loads CS = KERNEL_CS, SS = KERNEL_CS + 8; SYSRET SS = base + 8, CS = base + 16 (SDM vol. 2B). */
 #define KERNEL_CS   0x08
@@ -42,12 +44,18 @@
 #define TSS_SEL     0x28
 
 #define MSR_GS_BASE 0xc0000101
+#define MSR_EFER    0xc0000080
+#define EFER_LME    0x100
+#define EFER_NXE    0x800
+#define CR4_PAE     0x20
+#define CR0_START   0x80010033 /* PG, WP, NE, ET, MP, PE: caches on */
 
 #define VECTOR_NMI           2
 #define VECTOR_DOUBLE_FAULT  8
 #define VECTOR_MACHINE_CHECK 18
 #define VECTOR_DEVICE_FIRST  48 /* device interrupts: 48..239 */
 #define VECTOR_DEVICE_END    240
+#define VECTOR_KICK          252
 #define VECTOR_TIMER         253
 #define VECTOR_ERROR         254
 #define VECTOR_SPURIOUS      255

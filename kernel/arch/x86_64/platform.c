@@ -47,6 +47,7 @@ static bool serial_put(char c)
  * no debug port. */
 void arch_halt(void)
 {
+    arch_freeze();
     uint64_t at = tail_end > TAIL_BYTES ? tail_end - TAIL_BYTES : 0;
     bool present = in8(COM1 + COM_LSR) != 0xff;
     for (; present && at < tail_end; at++) {
@@ -223,7 +224,6 @@ void platform_init(const struct acpi *acpi)
     paddr_limit = 1ul << (bits < 52 ? bits : 52);
     arch_platform.cpus = 1;
     arch_platform.iommu = 0;
-    if (acpi->cpus > 1) kernel_log("kernel: %u CPUs present, 1 used", acpi->cpus);
     if (!acpi->ecam_paddr) return;
     uint64_t bytes = (uint64_t)(acpi->ecam_bus_last - acpi->ecam_bus_first + 1) << 20;
     if (!device_map((paddr_t){acpi->ecam_paddr}, bytes)) {

@@ -21,8 +21,10 @@ struct arch_cpu { /* at gs:0 in kernel mode */
     struct context *context; /* where the running thread's registers go; NULL while idle */
     uint64_t stack_top;      /* 16-byte aligned; every entry starts here */
     uint64_t scratch;
-    uint64_t root;  /* the PML4 in CR3 */
-    uint64_t guard; /* gs:40 is where gcc's stack protector looks (-mcmodel=kernel) */
+    uint64_t root;    /* the PML4 in CR3 */
+    uint64_t guard;   /* gs:40 is where gcc's stack protector looks (-mcmodel=kernel) */
+    uint64_t request; /* the PML4 that another CPU wants loaded, to which this one answers by 0; 0: none */
+    uint32_t apic_id;
 };
 
 struct arch_space {
@@ -49,11 +51,13 @@ static inline uint64_t arch_tsc(void)
 static inline void *arch_direct(paddr_t p) { return (void *)(DIRECT_MAP + p.v); }
 static inline paddr_t arch_direct_paddr(const void *p) { return (paddr_t){(uint64_t)p - DIRECT_MAP}; }
 
-/* One lock for the whole kernel; entry.S takes it on the way in and drops it on the way out. */
+/* One lock for the whole kernel; entry.S takes it on the way in and drops it on the way out, when the registers of
+ * the thread that goes on have been loaded. */
 extern uint32_t kernel_lock;
+void lock_wait(void); /* takes it, and answers other CPUs' requests until then: lock.c */
 static inline void arch_lock(void)
 {
-    while (__atomic_exchange_n(&kernel_lock, 1, __ATOMIC_ACQUIRE)) __builtin_ia32_pause();
+    if (__atomic_exchange_n(&kernel_lock, 1, __ATOMIC_ACQUIRE)) lock_wait();
 }
 static inline void arch_unlock(void) { __atomic_store_n(&kernel_lock, 0, __ATOMIC_RELEASE); }
 

@@ -4,7 +4,7 @@
  * it, made by prepare, kept until destroy, so that map and unmap cannot fail.
  * Invariants: no user page is writable and executable; nothing at or above USER_END is mapped for users;
  * the kernel's PML4 entries never change after space_init, so copies of them stay true.
- * One CPU runs: a change is flushed here and nowhere else. */
+ * What goes is flushed on this CPU here; on others by sched_flush and sched_leave, through arch_stop. */
 #include "x86.h"
 #include "process.h"
 #include "frame.h"
@@ -71,6 +71,8 @@ void space_guard(const void *page)
     page_flush(va);
 }
 
+uint64_t space_kernel_root(void) { return arch_direct_paddr(kernel_root).v; }
+
 static volatile void *window_map(uint64_t page)
 {
     uint64_t *pt = window_tables[2],
@@ -123,7 +125,7 @@ void arch_space_destroy(struct process *p)
     struct arch_cpu *cpu = &arch_cpu()->arch;
     if (!p->space.root.v) return;
     if (cpu->root == p->space.root.v) {
-        cpu->root = arch_direct_paddr(kernel_root).v;
+        cpu->root = space_kernel_root();
         cr3_write(cpu->root);
     }
     table_destroy(p, p->space.root, 4);

@@ -22,6 +22,7 @@ struct context *arch_start(const struct handoff *h)
     apic_init(&acpi);
     interrupts_init(&acpi);
     apic_calibrate(&acpi);
+    smp_start(&acpi, h);
     kernel_main(h);
     return kernel_resume();
 }

@@ -2,6 +2,7 @@
  * What entry.S calls: sorts interrupts and exceptions into the kernel's entry points. An exception of the
  * kernel itself, an NMI, a double fault and a machine check are panics. Also a context's registers. */
 #include "x86.h"
+#include "sched.h"
 #include "print.h"
 
 #define DR6_STEP (1ul << 14)
@@ -17,8 +18,6 @@ struct trap_frame { /* pushed by trap_fatal_entry, the stubs and the CPU */
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
-struct context *trap_interrupt(uint32_t vector);
-struct context *trap_user(uint32_t vector);
 void trap_fatal(const struct trap_frame *f) __attribute__((noreturn));
 
 /* SDM vol. 3A, table 6-1. */
@@ -33,6 +32,7 @@ struct context *trap_interrupt(uint32_t vector)
     struct context *next;
     switch (vector) {
     case VECTOR_SPURIOUS: return kernel_resume(); /* wants no EOI (SDM vol. 3A, 10.9) */
+    case VECTOR_KICK:
     case VECTOR_TIMER: next = kernel_timer(); break;
     case VECTOR_ERROR:
         apic_error();
@@ -54,6 +54,7 @@ static struct context *trap_debug(void)
 struct context *trap_user(uint32_t vector)
 {
     if (vector >= 32) return trap_interrupt(vector);
+    if (!arch_cpu()->current) return kernel_resume(); /* ended while this CPU waited for the lock */
     if (vector == 1) return trap_debug();
     enum cause cause = cause_of[vector] ? cause_of[vector] : CAUSE_EXCEPTION;
     return kernel_exception(cause, vector == 14 ? cr2_read() : 0);
@@ -61,6 +62,7 @@ struct context *trap_user(uint32_t vector)
 
 void trap_fatal(const struct trap_frame *f)
 {
+    arch_freeze(); /* does not return if that is what this NMI is for */
     if (f->vector == VECTOR_NMI) kernel_panic("NMI at %p", (void *)f->rip);
     kernel_panic("exception %lu in %s, error 0x%lx, rip %p, rsp %p, cr2 %p", f->vector,
                  f->cs & 3 ? "user mode" : "the kernel", f->error, (void *)f->rip, (void *)f->rsp,

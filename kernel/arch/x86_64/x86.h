@@ -75,21 +75,36 @@ static inline void page_flush(uint64_t va) { __asm__ volatile("invlpg (%0)" ::"r
 
 /* --- cpu.c: one CPU's tables and modes ------------------------------------------------------------ */
 void cpu_init(void);
+void cpu_stacks_init(struct cpu *c);
 bool cpu_stack_holds(uint64_t address, uint64_t bytes); /* inside one of the kernel's stacks */
 
 /* --- space.c --------------------------------------------------------------------------------------- */
 void space_init(const struct handoff *h);
 void space_guard(const void *page); /* unmaps one page of the kernel's own image */
+uint64_t space_kernel_root(void);   /* physical address of the kernel's own PML4 */
 /* Kernel pointer to a device page, uncached. NULL: the window is full. Never undone. */
 volatile void *device_map(paddr_t p, uint64_t bytes) MUST_USE;
 
 /* --- apic.c: local APIC and its timer ----------------------------------------------------------------- */
 void apic_init(const struct acpi *acpi);
+void apic_enable(void);                       /* this CPU's */
 void apic_calibrate(const struct acpi *acpi); /* fills arch_platform.tsc_hz */
 void apic_eoi(void);
 void apic_error(void);
 uint32_t apic_id(void);
 void apic_send_self(uint8_t vector);
+void apic_send(uint32_t to, uint32_t command); /* APIC_* below, or a vector */
+#define APIC_NMI         0x4400u
+#define APIC_INIT        0x4500u
+#define APIC_START(page) (0x4600u | (page))
+
+/* --- smp.c: the other processors ------------------------------------------------------------------------- */
+void smp_start(const struct acpi *acpi, const struct handoff *h); /* fills arch_platform.cpus */
+
+/* --- lock.c: waiting for the kernel lock, and how long it is held ---------------------------------------- */
+void lock_times_start(void);
+struct context *trap_interrupt(uint32_t vector);
+struct context *trap_user(uint32_t vector);
 
 /* --- interrupts.c: I/O APIC lines and MSI-X ------------------------------------------------------------- */
 void interrupts_init(const struct acpi *acpi);

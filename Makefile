@@ -7,13 +7,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
 TARGETS := all image run debug test chaos sim bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
 $(call from_command_line,SMP,1)
 $(call from_command_line,MEM,256M)
 $(call from_command_line,ACCEL,tcg)
+$(call from_command_line,IOMMU,1)
 $(call from_command_line,SEED,)
 $(call from_command_line,SEEDS,)
 $(call from_command_line,KILLS,)
@@ -27,7 +28,7 @@ $(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build
 $(call from_command_line,JOBS,$(shell nproc))
 $(call from_command_line,PEERS,)
 $(call from_command_line,PAIRS,)
-export SMP MEM ACCEL SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+export SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -40,13 +41,13 @@ ifneq ($(unknown),)
 endif
 
 # A variable that the target would not look at is a mistake too.
-machine_options := SMP MEM ACCEL DISK QEMU_EXTRA
+machine_options := SMP MEM ACCEL IOMMU DISK QEMU_EXTRA
 options_run := $(machine_options)
 options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_test := SEED
 options_sim := SEED SEEDS
-options_bench := MEM QEMU_EXTRA PEERS PAIRS
+options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
 options_every := V BUILD NOREPLAY JOBS MAKEFLAGS
@@ -56,7 +57,7 @@ $(foreach goal,$(or $(MAKECMDGOALS),help),$(call refuse,$(goal)))
 
 build = @$(MAKE) -f tools/build.mk -j$(JOBS)
 quoted = '$(subst ','\'',$($1))'
-machine = --smp $(SMP) --mem $(MEM) --accel $(ACCEL) $(if $(DISK),--disk $(call quoted,DISK)) \
+machine = --smp $(SMP) --mem $(MEM) --accel $(ACCEL) --iommu $(IOMMU) $(if $(DISK),--disk $(call quoted,DISK)) \
           $(if $(QEMU_EXTRA),--qemu-extra=$(call quoted,QEMU_EXTRA))
 
 .PHONY: $(TARGETS) options

@@ -106,7 +106,7 @@ def figure_of_samples(s, scale=lambda ticks: ticks):
 
 def machine(name, run, build, **options):
     return qemu.Machine(image=build / "image" / name, run=run, disk=qemu.data_disk(run / "data.img"), smp=1,
-                        extra=os.environ.get("QEMU_EXTRA", ""), **options)
+                        extra=os.environ.get("QEMU_EXTRA", ""), iommu=os.environ.get("IOMMU") != "0", **options)
 
 
 def suites_run(guest, log, counted):

@@ -38,13 +38,14 @@ class Options:
     smp: int = 1
     mem: str = "256M"
     accel: str = "tcg"
+    iommu: bool = True
     qemu_extra: str = ""
     verbose: bool = False
     boot: pathlib.Path | None = None   # folder of a saved boot to go on from (boots.py)
 
     def machine(self, run, disk):
         return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
-                            accel=self.accel, extra=self.qemu_extra, verbose=self.verbose)
+                            accel=self.accel, iommu=self.iommu, extra=self.qemu_extra, verbose=self.verbose)
 
     def image_sha256(self):
         return hashlib.sha256((self.image / "system.img").read_bytes()).hexdigest()
@@ -58,6 +59,8 @@ class Options:
             words.append(f"--fault {self.fault}")
         if self.disk:
             words.append(f"--disk {self.disk}")
+        if not self.iommu:
+            words.append("--iommu 0")
         return " ".join(words)
 
 
@@ -363,7 +366,7 @@ class Campaign:
         return {
             "schema_version": summary.SCHEMA_VERSION, "seed": self.o.seed, "kills": len(self.o.plan),
             "driver": self.o.driver, "fault": self.o.fault, "accel": self.machine.accel if self.machine else self.o.accel,
-            "qemu": qemu.qemu_version(), "smp": self.o.smp, "mem": self.o.mem, "qemu_extra": self.o.qemu_extra,
+            "iommu": self.o.iommu, "qemu": qemu.qemu_version(), "smp": self.o.smp, "mem": self.o.mem, "qemu_extra": self.o.qemu_extra,
             "image_sha256": self.o.image_sha256(),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((ended - self.started).total_seconds(), 1),

@@ -62,6 +62,7 @@ def add_machine_options(p):
     p.add_argument("--smp", type=whole(1, 16), default=1)
     p.add_argument("--mem", default="256M")
     p.add_argument("--accel", default="tcg", help="tcg, kvm or auto")
+    p.add_argument("--iommu", type=whole(0, 1), default=1, help="0: a machine without one")
     p.add_argument("--qemu-extra", default="", help="more words for QEMU's command line")
     p.add_argument("--image", type=pathlib.Path, default=build() / "image/chaos", help="folder of the boot disk")
     p.add_argument("--out", type=pathlib.Path, default=build() / "chaos", help="where run folders go")
@@ -197,7 +198,8 @@ def cmd_run(args):
         raise plan.UsageProblem("--times needs one trial: --only N, or --replay DIR --trial N")
     options = campaign.Options(
         seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
-        disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, qemu_extra=args.qemu_extra, verbose=args.verbose)
+        disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
+        qemu_extra=args.qemu_extra, verbose=args.verbose)
     if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.BATCH:
         return run_fleet(args, options)
     codes, outcomes = [], []
@@ -221,7 +223,8 @@ def run_fleet(args, options):
         started = datetime.datetime.now(datetime.timezone.utc)
         folder = campaign.make_folder(args.out, started, args.seed)
         asked = {"schema_version": fleet.SCHEMA_VERSION, "seed": args.seed, "kills": len(options.plan), "driver": args.driver,
-                 "fault": args.fault, "smp": args.smp, "mem": args.mem, "accel": args.accel, "qemu_extra": args.qemu_extra,
+                 "fault": args.fault, "smp": args.smp, "mem": args.mem, "accel": args.accel, "iommu": bool(args.iommu),
+                 "qemu_extra": args.qemu_extra,
                  "shard": args.shard, "batch": args.batch or fleet.BATCH, "fresh_boot": args.fresh_boot,
                  "image_sha256": options.image_sha256(), "started": started.isoformat(timespec="seconds")}
         fleet.write(folder / fleet.FLEET, json.dumps(asked, indent=2) + "\n")
@@ -246,7 +249,7 @@ def resumed(options, asked, folder):
         raise plan.UsageProblem(f"{folder}: was begun with another image; its trials and new ones cannot be one campaign")
     trials = plan.make_plan(asked["seed"], asked["kills"], asked["driver"], asked["fault"])
     return dataclasses.replace(options, plan=trials, **{key: asked[key] for key in ("seed", "driver", "fault", "smp", "mem",
-                                                                                    "accel", "qemu_extra")})
+                                                                                    "accel", "iommu", "qemu_extra")})
 
 
 def cmd_merge(args):

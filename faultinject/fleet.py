@@ -76,7 +76,7 @@ _states = {}  # of this worker process: (image, machine) -> folder of the saved 
 
 
 def saved_boot(options):
-    key = (options.image_sha256(), options.smp, options.mem, options.accel, options.qemu_extra)
+    key = (options.image_sha256(), options.smp, options.mem, options.accel, options.iommu, options.qemu_extra)
     if key not in _states:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="boot-", dir=scratch()))
         machine = options.machine(folder / "machine", qemu.data_disk(folder / "machine/data.img"))
@@ -267,7 +267,7 @@ def merged_facts(asked, facts, trials, wanted):
     return {
         "schema_version": summary.SCHEMA_VERSION,
         **{key: asked[key] for key in ("seed", "kills", "driver", "fault", "image_sha256", "started")},
-        **{key: first.get(key) for key in ("accel", "qemu", "smp", "mem", "qemu_extra", "tsc_hz", "services")},
+        **{key: first.get(key) for key in ("accel", "iommu", "qemu", "smp", "mem", "qemu_extra", "tsc_hz", "services")},
         **{key: sum(f[key] or 0 for f in facts) for key in SUMS},
         "boots": len(facts), "batch": asked["batch"], "fresh_boot": asked["fresh_boot"],
         "seconds": round(sum(f["seconds"] for f in facts), 1),

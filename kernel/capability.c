@@ -2,6 +2,7 @@
  * Capability tables and the derivation tree. */
 #include "capability.h"
 #include "process.h"
+#include "dma.h"
 #include "trace.h"
 #include "frame.h"
 #include "print.h"
@@ -90,6 +91,7 @@ static void slot_release(struct capability *c)
     struct process *p = cap_process(c);
     assert(!c->child);
     while (c->mappings) mapping_destroy(c->mappings);
+    if (c->object->type == OBJECT_MEMORY) dma_revoke((struct memory *)c->object, c);
     if (c->prev)
         c->prev->next = c->next;
     else if (c->parent)

@@ -7,6 +7,8 @@
 #include "print.h"
 
 #define MAPPINGS_MAX 128u /* a domain: their records are the first process's, not the driver's */
+#define REASON_SHIFT 16   /* in TRACE_DMA_FAULT's first word, above the function's number */
+#define WRITE_SHIFT  24
 
 static uint64_t quarantined_total;
 
@@ -42,18 +44,30 @@ static void orphan_adopt(struct dma *d)
 
 uint64_t dma_quarantined_pages(void) { return quarantined_total; }
 
+static struct dma *domain_of(uint32_t bdf)
+{
+    list_each(struct dma, d, &domains, live) if (d->bdf == bdf) return d;
+    return NULL;
+}
+
 status_t dma_create(struct process *owner, uint32_t bdf, struct dma **out)
 {
     if (!arch_pci_exists(bdf)) return E_NOT_FOUND;
-    list_each(struct dma, other, &domains, live) if (other->bdf == bdf) return E_BUSY;
+    if (domain_of(bdf)) return E_BUSY;
+    struct arch_domain iommu = {0};
+    if (arch_platform.iommu) {
+        status_t s = arch_iommu_open(&iommu, bdf);
+        if (s != OK) return s;
+    }
     struct orphan *o = cell_alloc(process_root); /* now, so that the domain's end cannot fail */
-    if (!o) return E_QUOTA;
-    struct dma *d = cell_alloc(owner);
+    struct dma *d = o ? cell_alloc(owner) : NULL;
     if (!d) {
-        cell_free(process_root, o);
+        if (o) cell_free(process_root, o);
+        if (arch_platform.iommu) arch_iommu_close(&iommu);
         return E_QUOTA;
     }
     d->orphan = o;
+    d->iommu = iommu;
     object_init(&d->object, OBJECT_DMA, owner, owner->object.tag);
     d->bdf = bdf;
     d->state = DMA_FENCED; /* whatever ran before us may have left it active */
@@ -71,6 +85,7 @@ status_t dma_attach(struct dma *d, struct process *user)
     if (d->user && d->user != user) return E_BUSY;
     if (d->user == user) return OK;
     d->user = user;
+    d->last = user->object.tag;
     list_append(&user->domains, &d->of_user);
     return OK;
 }
@@ -91,10 +106,18 @@ static uint64_t memory_quarantine(struct memory *m)
     return m->pages;
 }
 
+/* The device reaches it no more, nor is an access under way. */
+static void mapping_unreach(struct dma_mapping *map)
+{
+    if (map->domain) arch_iommu_unmap(&map->domain->iommu, map->iova, map->pages);
+    map->domain = NULL;
+}
+
 /* Frames in quarantine become free with the last mapping of them: more than one device may reach them. */
 static uint64_t mapping_end(struct dma_mapping *map)
 {
     uint64_t pages = list_empty(&map->of_memory) ? map->held_pages : 0;
+    mapping_unreach(map);
     list_remove(&map->of_memory);
     if (pages) {
         frame_free_run(process_root, map->held, pages);
@@ -105,20 +128,52 @@ static uint64_t mapping_end(struct dma_mapping *map)
     return pages;
 }
 
-status_t dma_map(struct dma *d, struct memory *m, uint64_t offset, uint64_t pages, uint32_t prot, iova_t *out)
+/* The lowest gap of the domain's window, and the mapping above it. */
+static bool iova_find(const struct dma *d, uint64_t pages, iova_t *out, struct list **above)
+{
+    uint64_t at = IOVA_WINDOW(d->iommu.id), end = at + IOVA_WINDOW_BYTES;
+    list_each(struct dma_mapping, map, &d->mappings, of_domain)
+    {
+        *above = &map->of_domain;
+        out->v = at;
+        if (map->iova.v - at >= pages * PAGE_SIZE) return true;
+        at = map->iova.v + map->pages * PAGE_SIZE;
+    }
+    *above = (struct list *)&d->mappings;
+    out->v = at;
+    return pages <= (end - at) / PAGE_SIZE;
+}
+
+/* Where the device will find it, and all that the IOMMU needs for that. */
+static status_t iova_prepare(struct dma *d, uint64_t pages, iova_t *iova, struct list **above)
+{
+    if (!iova_find(d, pages, iova, above)) return E_NO_SLOTS;
+    return arch_iommu_prepare(&d->iommu, d->user, *iova, pages);
+}
+
+status_t dma_map(struct dma *d, struct memory *m, struct capability *via, uint64_t offset, uint64_t pages,
+                 uint32_t prot, iova_t *out)
 {
     if (d->state != DMA_READY) return E_NOT_RESET;
     if (pages == 0 || offset > m->pages || pages > m->pages - offset) return E_ARGUMENT;
     if (!(m->flags & MEMORY_DMA)) return E_TYPE;
     if (d->mapping_count == MAPPINGS_MAX) return E_NO_SLOTS;
+    paddr_t frames = memory_frame(m, offset); /* one run: MEMORY_DMA */
+    iova_t iova = {frames.v};
+    struct list *above = &d->mappings;
+    status_t s = arch_platform.iommu ? iova_prepare(d, pages, &iova, &above) : OK;
+    if (s != OK) return s;
     struct dma_mapping *map = cell_alloc(process_root);
     if (!map) return E_QUOTA;
     d->mapping_count++;
-    *map = (struct dma_mapping){.memory = m, .pages = pages, .prot = prot};
-    map->iova.v = memory_frame(m, offset).v; /* identity: no IOMMU */
-    list_append(&d->mappings, &map->of_domain);
+    *map = (struct dma_mapping){.memory = m, .via = via, .iova = iova, .pages = pages, .prot = prot};
+    list_append(above, &map->of_domain);
     list_append(&m->dma_mappings, &map->of_memory);
-    *out = map->iova;
+    if (arch_platform.iommu) {
+        map->domain = d;
+        arch_iommu_map(&d->iommu, iova, frames, pages, prot);
+    }
+    *out = iova;
     return OK;
 }
 
@@ -141,11 +196,24 @@ void dma_memory_gone(struct memory *m)
     memory_quarantine(m);
     list_each(struct dma_mapping, map, &m->dma_mappings, of_memory)
     {
+        mapping_unreach(map);
         map->memory = NULL;
+        map->via = NULL;
         map->held = m->base;
         map->held_pages = m->pages;
     }
     list_remove(&m->dma_mappings); /* the mappings stay linked to each other */
+}
+
+/* The record stays until the driver unmaps or a reset is confirmed: without an IOMMU the device still reaches it. */
+void dma_revoke(struct memory *m, struct capability *via)
+{
+    list_each(struct dma_mapping, map, &m->dma_mappings, of_memory)
+    {
+        if (map->via != via) continue;
+        mapping_unreach(map);
+        map->via = NULL;
+    }
 }
 
 status_t dma_bus_master(struct dma *d, bool on)
@@ -168,27 +236,59 @@ uint32_t dma_detach(struct dma *d, struct process *dying, uint64_t *quarantined)
     list_each(struct dma_mapping, map, &d->mappings, of_domain)
     {
         mappings++;
+        map->domain = NULL;
         if (map->memory && map->memory->object.owner == dying) *quarantined += memory_quarantine(map->memory);
     }
+    if (arch_platform.iommu) arch_iommu_detach(&d->iommu);
+    return mappings;
+}
+
+uint64_t dma_drain(struct dma *d)
+{
+    uint64_t confirmed = arch_platform.iommu ? arch_iommu_drain(&d->iommu, d->user) : 0;
     list_remove(&d->of_user);
     d->user = NULL;
-    return mappings;
+    return confirmed;
 }
 
 void dma_reset_done(struct dma *d)
 {
     uint64_t released = 0;
+    trace(TRACE_RESET_DONE, d->last, d->bdf, 0);
     list_each(struct dma_mapping, map, &d->mappings, of_domain) released += mapping_end(map);
     d->mapping_count = 0;
     d->state = DMA_READY;
-    trace(TRACE_RESET_DONE, d->user ? d->user->object.tag : 0, d->bdf, released);
+    if (arch_platform.iommu) arch_iommu_watch(&d->iommu);
+    trace(TRACE_REUSABLE, d->last, d->bdf, released);
+}
+
+/* Its bus-master bit goes off first: however many faults it has under way, they end here. */
+void kernel_dma_fault(uint32_t bdf, uint64_t address, uint32_t reason, bool write)
+{
+    struct dma *d = domain_of(bdf);
+    trace(TRACE_DMA_FAULT, d ? d->last : 0, bdf | reason << REASON_SHIFT | (uint32_t)write << WRITE_SHIFT,
+          address);
+    arch_bus_master(bdf, false);
+    if (d && d->user) {
+        process_kill(d->user, CAUSE_DMA_FAULT, address, 0);
+        return;
+    }
+    arch_iommu_silence(bdf);
+    if (d) d->state = DMA_FENCED;
+    kernel_log("kernel: %02x:%02x.%x, which nobody drives, is fenced: it tried to %s 0x%lx, reason %u",
+               bdf >> 8, bdf >> 3 & 31, bdf & 7, write ? "write" : "read", address, reason);
 }
 
 void dma_destroy(struct dma *d)
 {
+    uint64_t unused;
     dma_bus_master_off(d);
+    if (d->user) {
+        (void)dma_detach(d, NULL, &unused);
+        (void)dma_drain(d);
+    }
+    if (arch_platform.iommu) arch_iommu_close(&d->iommu);
     list_remove(&d->live);
-    list_remove(&d->of_user);
     struct orphan *o = d->orphan;
     if (list_empty(&d->mappings)) {
         cell_free(process_root, o);

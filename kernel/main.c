@@ -116,6 +116,7 @@ void kernel_main(const struct handoff *h)
     trace(TRACE_BOOT, 0, HANDOFF_VERSION, 0);
     kernel_log("Coppice kernel: %lu MiB of memory, %u CPU%s, TSC %lu MHz", boot_pages >> 8,
                arch_platform.cpus, arch_platform.cpus > 1 ? "s" : "", arch_platform.tsc_hz / 1000000);
+    arch_iommu_start();
     if (!arch_platform.iommu)
         kernel_log("kernel: NO IOMMU: DMA IS UNPROTECTED, a faulty device or driver can write anywhere");
     kernel_log(

@@ -153,14 +153,17 @@ status_t process_start(struct process *p, uint64_t arg)
 
 static void death_stop(struct process *p)
 {
+    uint64_t endpoints = 0;
     p->state = PROCESS_DEAD;
+    list_each(struct endpoint, e, &p->endpoints, of_server) endpoints++;
     endpoint_server_died(p); /* new generation before anybody hears of the death */
+    trace(TRACE_FENCE_GENERATION, p->object.tag, endpoints, 0);
     list_each(struct thread, t, &p->threads, of_process) thread_destroy(t);
 }
 
 static uint64_t death_fence(struct process *p)
 {
-    uint64_t irqs = 0, functions = 0, mappings = 0, quarantined = 0;
+    uint64_t irqs = 0, functions = 0, mappings = 0, quarantined = 0, confirmed = 0;
     list_each(struct irq, i, &p->irqs, of_user)
     {
         irq_fence(i);
@@ -175,6 +178,8 @@ static uint64_t death_fence(struct process *p)
     trace(TRACE_FENCE_BUS_MASTER, p->object.tag, functions, 0);
     list_each(struct dma, e, &p->domains, of_user) mappings += dma_detach(e, p, &quarantined);
     trace(TRACE_FENCE_DOMAIN, p->object.tag, mappings, quarantined);
+    list_each(struct dma, f, &p->domains, of_user) confirmed = dma_drain(f);
+    trace(TRACE_FENCE_DRAINED, p->object.tag, functions, confirmed);
     return quarantined;
 }
 

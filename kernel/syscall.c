@@ -579,12 +579,12 @@ static status_t decode_domain(struct thread *t, handle_t h, struct dma **out)
 static status_t sys_dma_map(struct thread *t, struct context *c)
 {
     struct dma *d;
-    struct memory *m;
+    struct capability *k;
     iova_t iova;
     REQUIRE(c->w[2] && !(c->w[2] & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE)), E_ARGUMENT);
     TRY(decode_domain(t, c->handle, &d));
-    TRY(decode(t, c->info, OBJECT_MEMORY, RIGHT_DMA | (uint32_t)c->w[2], &m));
-    TRY(dma_map(d, m, c->w[0], c->w[1], (uint32_t)c->w[2], &iova));
+    TRY(cap_get(t->process, c->info, OBJECT_MEMORY, RIGHT_DMA | (uint32_t)c->w[2], &k));
+    TRY(dma_map(d, OBJECT_OF(memory, k), k, c->w[0], c->w[1], (uint32_t)c->w[2], &iova));
     c->w[0] = iova.v;
     return OK;
 }

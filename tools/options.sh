@@ -9,6 +9,7 @@ if [ "${1:-}" = --help ]; then
   SMP=1           CPUs of the machine, 1 to 16
   MEM=256M        its memory, 128M or more; a number with M or G
   ACCEL=tcg       tcg, kvm, or auto (kvm only if a probe guest really starts)
+  IOMMU=1         0: a machine without one; only drivers whose manifest says dma = "unprotected" run
   SEED=n          decides every fault of a run; printed, so that a run can be repeated
   SEEDS=n         schedules of make sim, from SEED on; SEED alone: that one, with what it does
   KILLS=n         faults to inject, 1 to 1000000
@@ -48,6 +49,7 @@ case $MEM in
 esac
 case $MEM in *M) [ "${MEM%M}" -ge 128 ] || refuse "MEM=$MEM is too small" "128M or more" ;; esac
 case $ACCEL in tcg | kvm | auto) ;; *) refuse "ACCEL=$ACCEL" "tcg kvm auto" ;; esac
+case $IOMMU in 0 | 1) ;; *) refuse "IOMMU=$IOMMU" "0 1" ;; esac
 case $V in 0 | 1) ;; *) refuse "V=$V" "0 1" ;; esac
 case $NOREPLAY in 0 | 1) ;; *) refuse "NOREPLAY=$NOREPLAY" "0 1" ;; esac
 case $BUILD in build | build/*) ;; *) refuse "BUILD=$BUILD" "build, or a folder below build/" ;; esac

@@ -61,6 +61,7 @@ class Machine:
     icount: str | None = None          # e.g. "shift=0" (TCG only)
     extra: list = dataclasses.field(default_factory=list)  # QEMU_EXTRA, already split
     console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
+    iommu: bool = True                 # VT-d with interrupt remapping; virtio devices go through it
     gdb: str | None = None             # "tcp:localhost:1234", or "socket"; the machine then waits for gdb
     incoming: pathlib.Path | None = None  # a saved machine (Guest.save) with the same options to go on from
     reboot: bool = False               # a guest reset restarts the machine instead of ending QEMU
@@ -145,10 +146,15 @@ def command(m, fds=None):
     """The command line. fds: {"console": fd, "channel": fd, "log": fd, "qmp": fd} of connected sockets;
     what is absent goes nowhere (the log always goes to run/kernel.log)."""
     fds = fds or {}
+    # KVM's own interrupt controller does not go through QEMU's IOMMU.
+    accel = "kvm,kernel-irqchip=split" if m.accel == "kvm" and m.iommu else m.accel
     line = [QEMU, "-nodefaults", "-no-user-config", "-machine", "q35", "-cpu", "max",
-            "-accel", m.accel, "-smp", str(m.smp), "-m", m.mem, "-display", "none", "-boot", "menu=off"]
+            "-accel", accel, "-smp", str(m.smp), "-m", m.mem, "-display", "none", "-boot", "menu=off"]
     if m.icount:
         line += ["-icount", m.icount]
+    if m.iommu:
+        line += ["-device", "intel-iommu,intremap=on"]  # before the devices that it serves
+    virtio = "disable-legacy=on,iommu_platform=" + ("on" if m.iommu else "off")
     if not m.reboot:
         line += ["-no-reboot"]
     line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
@@ -158,10 +164,10 @@ def command(m, fds=None):
     if m.disk:
         kind = "qcow2" if str(m.disk).endswith(".qcow2") else "raw"
         line += ["-drive", f"if=none,id=data,format={kind},cache=writeback,file={quote(m.disk)}",
-                 "-device", "virtio-blk-pci,drive=data,disable-legacy=on,serial=coppice-data"]
+                 "-device", f"virtio-blk-pci,drive=data,{virtio},serial=coppice-data"]
     if m.user_disk:
         line += ["-drive", f"if=none,id=user,format=qcow2,cache=writeback,file={quote(m.run / 'disk.qcow2')}",
-                 "-device", "virtio-blk-pci,drive=user,disable-legacy=on,serial=coppice-user"]
+                 "-device", f"virtio-blk-pci,drive=user,{virtio},serial=coppice-user"]
     for name in ("console", "channel"):  # the first -serial is COM1, the second COM2
         if name == "console" and m.console == "stdio":
             line += ["-serial", "mon:stdio"]
@@ -362,7 +368,7 @@ def _probe_kvm(image):
 def machine_of(args, run):
     disk = data_disk(args.data or pathlib.Path(args.run) / "data.img")
     return Machine(image=args.image, run=run, disk=disk, user_disk=args.disk or None, smp=args.smp,
-                   mem=args.mem, accel=resolve_accel(args.accel, args.image), extra=args.qemu_extra,
+                   mem=args.mem, accel=resolve_accel(args.accel, args.image), iommu=bool(args.iommu), extra=args.qemu_extra,
                    console="stdio", reboot=True, verbose=args.verbose)
 
 
@@ -456,6 +462,7 @@ def parser():
         s.add_argument("--smp", type=int, default=1)
         s.add_argument("--mem", default="256M")
         s.add_argument("--accel", default="tcg")
+        s.add_argument("--iommu", type=int, choices=(0, 1), default=1)
         s.add_argument("--qemu-extra", default="")
         s.add_argument("--verbose", action="store_true")
         s.set_defaults(function=cmd_run if name == "run" else cmd_debug)

@@ -63,6 +63,28 @@ void arch_irq_mask(struct irq_line *line);
 void arch_irq_unmask(struct irq_line *line);
 void arch_irq_close(struct irq_line *line); /* masks, frees the vector */
 
+/* --- IOMMU: used only if arch_platform.iommu ------------------------------------------------------ */
+/* A domain is what one PCI function may reach: nothing, then what was mapped into its window of addresses.
+ * Tables are frames charged to the payer, the same from the first prepare to drain. prepare makes all tables
+ * that mapping [at, at+pages) needs, so that map cannot fail. */
+#define IOVA_WINDOW(id)   ((256ul + (id)) << 30) /* differs by domain, and is nobody's physical address */
+#define IOVA_WINDOW_BYTES (1ul << 30)
+struct arch_domain; /* kernel/arch/PORT/regs.h; has the domain's id */
+void arch_iommu_start(
+    void); /* once frames can be had: nothing reaches memory from now; sets arch_platform.iommu */
+/* Silent: accesses are blocked, nobody hears of it. E_UNSUPPORTED: no unit serves this function; E_NO_SLOTS; E_QUOTA: the first process pays for tables of a
+ * bus, once. */
+status_t arch_iommu_open(struct arch_domain *d, uint32_t bdf) MUST_USE;
+void arch_iommu_close(struct arch_domain *d);
+void arch_iommu_watch(struct arch_domain *d); /* from silent: accesses are blocked and reported */
+void arch_iommu_silence(uint32_t bdf);        /* the function is in no domain that reaches anything */
+status_t arch_iommu_prepare(struct arch_domain *d, struct process *payer, iova_t at, uint64_t pages) MUST_USE;
+void arch_iommu_map(struct arch_domain *d, iova_t at, paddr_t to, uint64_t pages, uint32_t prot);
+void arch_iommu_unmap(struct arch_domain *d, iova_t at, uint64_t pages); /* and drains */
+void arch_iommu_detach(struct arch_domain *d); /* silent; accesses under way may still end */
+/* On return no access is under way, and the tables are free. Returns the number of the hardware's confirmation. */
+uint64_t arch_iommu_drain(struct arch_domain *d, struct process *payer);
+
 /* --- Devices and platform ------------------------------------------------------------------------ */
 uint32_t arch_port_in(uint16_t port, uint32_t width); /* width 1, 2 or 4 bytes */
 void arch_port_out(uint16_t port, uint32_t width, uint32_t value);
@@ -96,6 +118,8 @@ struct context *kernel_irq(uint8_t vector);
 struct context *kernel_timer(void);
 struct context *kernel_exception(enum cause cause, uint64_t address); /* in user mode */
 struct context *kernel_step(void);                                    /* single-step trap, user mode */
+/* A function's access was blocked: fences it and ends its driver; then call kernel_resume. */
+void kernel_dma_fault(uint32_t bdf, uint64_t address, uint32_t reason, bool write);
 struct context *kernel_resume(void); /* just choose a thread (first entry, spurious interrupt) */
 void kernel_panic(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 

@@ -294,6 +294,7 @@ static inline uint64_t process_frames(struct process *p) /* what it and its desc
     for (paddr_t page = p->pool; page.v; page = *(paddr_t *)arch_direct(page)) n++;
     if (p->state == PROCESS_DEAD) return n;
     n += host_table_frames(p) + p->thread_count;
+    list_each(struct dma, d, &p->domains, of_user) n += host_domain_frames(&d->iommu);
     list_each(struct object, o, &p->objects, owned)
     {
         const struct memory *m = (const struct memory *)o;

@@ -412,15 +412,16 @@ Test(hardware, the_fence_is_traced_in_order)
     const struct trace_entry *e = (const void *)((const uint8_t *)h + PAGE_SIZE);
     uint64_t at = h->head;
     expect_state(sys(exit, 0), THREAD_ENDED);
-    static const enum trace_event order[] = {TRACE_DEATH, TRACE_FENCE_IRQ, TRACE_FENCE_BUS_MASTER,
-                                             TRACE_FENCE_DOMAIN, TRACE_FENCE_DONE};
-    static const uint64_t count[] = {CAUSE_EXIT, 1, 1, 1};
-    for (unsigned k = 0; k < 5; k++) {
+    static const enum trace_event order[] = {
+        TRACE_DEATH,        TRACE_FENCE_GENERATION, TRACE_FENCE_IRQ, TRACE_FENCE_BUS_MASTER,
+        TRACE_FENCE_DOMAIN, TRACE_FENCE_DRAINED,    TRACE_FENCE_DONE};
+    static const uint64_t count[] = {CAUSE_EXIT, 0, 1, 1, 1, 1};
+    for (unsigned k = 0; k < 7; k++) {
         cr_assert_eq(e[at + k].event, order[k]);
         cr_assert_eq(e[at + k].tag, d.child.process->object.tag);
-        if (k < 4) cr_assert_eq(e[at + k].a, count[k]);
+        if (k < 6) cr_assert_eq(e[at + k].a, count[k]);
     }
-    cr_assert_eq(e[at + 4].b, 5, "pages quarantined");
+    cr_assert_eq(e[at + 6].b, 5, "pages quarantined");
 }
 
 Test(hardware, another_owners_memory_stays_alive_through_the_drivers_death)

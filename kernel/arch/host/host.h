@@ -59,6 +59,7 @@ struct host {
     struct host_port_write port_last;
     uint64_t port_reads, port_writes;
     bool bus_master[0x10000];     /* by bdf */
+    uint32_t iommu;               /* set before kernel_main: the machine has one */
     char log[HOST_LOG_BYTES + 1]; /* the debug port, from the last wrap; zero-terminated */
     size_t log_length;
 };
@@ -81,6 +82,10 @@ paddr_t host_translate(const struct process *p, vaddr_t va, uint32_t *prot, bool
 uint64_t host_table_frames(const struct process *p);
 /* Lets time pass; the timer interrupt fires at each deadline on the way, on the CPU it is for. */
 void host_advance(uint64_t ticks);
+/* A device's access: the frame and offset that it reaches, or v == 0: blocked (and reported, if it is watched). */
+paddr_t host_dma(uint32_t bdf, iova_t at, bool write);
+uint64_t host_iommu_drains(void);                         /* so far */
+uint64_t host_domain_frames(const struct arch_domain *d); /* that its tables take */
 /* An interrupt source raises its line: true if it got through to the kernel. */
 bool host_irq_raise(enum irq_kind kind, uint32_t number_or_entry);
 struct host_vector *host_irq_find(enum irq_kind kind, uint32_t number_or_entry); /* NULL: closed */

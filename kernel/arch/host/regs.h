@@ -17,6 +17,10 @@ struct arch_regs {
 struct arch_space {
     paddr_t root; /* v == 0: none. Four levels of 512 entries, as the machine has */
 };
+struct arch_domain { /* of the IOMMU: three levels of tables */
+    paddr_t root;
+    uint16_t id, bdf;
+};
 struct arch_cpu {
     uint64_t reserved;
 };

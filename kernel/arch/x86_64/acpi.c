@@ -114,7 +114,8 @@ static void madt_entry(struct span e, struct acpi *out)
     else if (type == 9 && e.length >= 16)
         madt_cpu(read32(e, 4), read32(e, 8), out);
     else if (type == 1 && e.length >= 12 && out->ioapics < ACPI_IOAPICS_MAX)
-        out->ioapic[out->ioapics++] = (struct acpi_ioapic){.paddr = read32(e, 4), .gsi_base = read32(e, 8)};
+        out->ioapic[out->ioapics++] =
+            (struct acpi_ioapic){.paddr = read32(e, 4), .gsi_base = read32(e, 8), .id = read8(e, 2)};
     else if (type == 2 && e.length >= 10)
         madt_override(e, out);
     else if (type == 5 && e.length >= 12)
@@ -233,5 +234,8 @@ const char *acpi_parse(const uint8_t *bytes, uint64_t length, uint64_t rsdp, str
     if (!madt_parse(table_find(memory, &root, "APIC"), out)) return "no valid MADT";
     mcfg_parse(table_find(memory, &root, "MCFG"), out);
     fadt_parse(memory, table_find(memory, &root, "FACP"), out);
+    struct span dmar = table_find(memory, &root, "DMAR");
+    out->dmar = dmar.at;
+    out->dmar_bytes = dmar.length;
     return NULL;
 }

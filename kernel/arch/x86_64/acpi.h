@@ -13,6 +13,7 @@
 struct acpi_ioapic {
     uint64_t paddr;
     uint32_t gsi_base;
+    uint8_t id;
 };
 struct acpi_override {
     uint32_t gsi;
@@ -44,6 +45,8 @@ struct acpi {
     uint8_t reset_value;
     bool s5_found;
     uint8_t s5_type_a, s5_type_b; /* SLP_TYP for soft off */
+    const uint8_t *dmar;          /* the table of IOMMUs, for dmar_parse; NULL: none */
+    uint64_t dmar_bytes;
 };
 
 /* What went wrong, or NULL. A table that is damaged is as good as absent; only RSDP, root table and MADT

@@ -7,6 +7,7 @@
  * themselves. Line states: CLOSED (hardware-masked) -> LIVE (unmask) -> HELD (mask) -> MISSED (an edge came;
  * hardware-masked) -> LIVE. */
 #include "x86.h"
+#include "dmar.h"
 #include "print.h"
 
 #define VECTORS (VECTOR_DEVICE_END - VECTOR_DEVICE_FIRST)
@@ -21,7 +22,8 @@ struct line {
 
 struct ioapic {
     volatile uint32_t *registers;
-    uint32_t gsi_base, lines;
+    uint32_t gsi_base, lines, source; /* source: how it signs messages, for the IOMMU */
+    uint8_t id;
 };
 
 #define IOAPIC_VERSION  1
@@ -29,14 +31,16 @@ struct ioapic {
 #define ENTRY_LOW       (1u << 13)
 #define ENTRY_LEVEL     (1u << 15)
 #define ENTRY_MASKED    (1u << 16)
+#define ENTRY_REMAPPED  (1u << 16) /* in the upper half: bits 17..31 are an index into the IOMMU's table */
 
-#define MSIX_ADDRESS 0 /* words of a table entry */
-#define MSIX_UPPER   1
-#define MSIX_DATA    2
-#define MSIX_CONTROL 3
-#define MSIX_MASKED  1u
-#define MSIX_ENTRIES 2048u
-#define MESSAGE_BASE 0xfee00000u
+#define MSIX_ADDRESS     0 /* words of a table entry */
+#define MSIX_UPPER       1
+#define MSIX_DATA        2
+#define MSIX_CONTROL     3
+#define MSIX_MASKED      1u
+#define MSIX_ENTRIES     2048u
+#define MESSAGE_BASE     0xfee00000u
+#define MESSAGE_REMAPPED (1u << 4) /* bits 5..19 are an index into the IOMMU's table, data is 0 */
 
 static struct line lines[VECTORS];
 static struct ioapic ioapics[ACPI_IOAPICS_MAX];
@@ -74,7 +78,8 @@ static void gsi_set(const struct line *l, uint8_t vector, bool masked)
 {
     const struct ioapic *a = ioapic_of(l->source);
     unsigned n = (unsigned)(l->source - a->gsi_base);
-    ioapic_write(a, IOAPIC_ENTRY(n) + 1, apic_id() << 24);
+    ioapic_write(a, IOAPIC_ENTRY(n) + 1,
+                 vtd_remaps() ? ENTRY_REMAPPED | (uint32_t)vector << 17 : apic_id() << 24);
     ioapic_write(a, IOAPIC_ENTRY(n),
                  vector | (l->low ? ENTRY_LOW : 0) | (l->level ? ENTRY_LEVEL : 0) |
                      (masked ? ENTRY_MASKED : 0));
@@ -86,6 +91,7 @@ static void ioapic_init(const struct acpi_ioapic *found)
     a->registers = device_map((paddr_t){found->paddr}, 32);
     if (!a->registers) kernel_panic("I/O APIC at 0x%lx cannot be mapped", found->paddr);
     a->gsi_base = found->gsi_base;
+    a->id = found->id;
     a->lines = (ioapic_read(a, IOAPIC_VERSION) >> 16 & 0xff) + 1;
     for (unsigned n = 0; n < a->lines; n++) ioapic_write(a, IOAPIC_ENTRY(n), ENTRY_MASKED);
     ioapic_count++;
@@ -98,6 +104,19 @@ void interrupts_init(const struct acpi *acpi)
     for (unsigned i = 0; i < acpi->ioapics; i++) ioapic_init(&acpi->ioapic[i]);
     override_count = acpi->overrides;
     for (unsigned i = 0; i < override_count; i++) overrides[i] = acpi->override[i];
+}
+
+bool interrupts_sources(const struct dmar *dmar)
+{
+    unsigned known = 0;
+    for (unsigned i = 0; i < ioapic_count; i++)
+        for (uint32_t n = 0; n < dmar->ioapics; n++) {
+            if (dmar->ioapic[n].id != ioapics[i].id) continue;
+            ioapics[i].source = dmar->ioapic[n].source;
+            known++;
+            break;
+        }
+    return known == ioapic_count;
 }
 
 /* GSIs below 16 are the ISA lines, edge and active high; others PCI, level and active low; unless the
@@ -118,9 +137,10 @@ static void gsi_trigger(struct line *l)
 static void msix_set(const struct irq_line *line, bool masked)
 {
     line->msix[MSIX_CONTROL] = MSIX_MASKED;
-    line->msix[MSIX_ADDRESS] = MESSAGE_BASE | apic_id() << 12;
+    line->msix[MSIX_ADDRESS] =
+        MESSAGE_BASE | (vtd_remaps() ? MESSAGE_REMAPPED | (uint32_t)line->vector << 5 : apic_id() << 12);
     line->msix[MSIX_UPPER] = 0;
-    line->msix[MSIX_DATA] = line->vector; /* fixed, edge */
+    line->msix[MSIX_DATA] = vtd_remaps() ? 0 : line->vector; /* fixed, edge */
     if (!masked) line->msix[MSIX_CONTROL] = 0;
     (void)line->msix[MSIX_CONTROL]; /* posted writes have arrived */
 }
@@ -136,6 +156,7 @@ static status_t source_check(enum irq_kind kind, uint32_t number, paddr_t table,
     }
     *source = table.v + (uint64_t)entry * 16;
     if (kind != IRQ_MSIX || entry >= MSIX_ENTRIES || table.v % 8 || *source < table.v) return E_ARGUMENT;
+    if (vtd_remaps() && !arch_pci_exists(number)) return E_ARGUMENT; /* whose messages they will be */
     return arch_device_reserved((paddr_t){*source & ~(PAGE_SIZE - 1)}, 1) ? E_ARGUMENT : OK;
 }
 
@@ -162,8 +183,10 @@ status_t arch_irq_open(struct irq_line *line, enum irq_kind kind, uint32_t numbe
                               .entry = (uint16_t)entry,
                               .gsi = number,
                               .msix = msix};
+    if (kind == IRQ_GSI) gsi_trigger(l);
+    if (vtd_remaps())
+        vtd_interrupt_open(line->vector, kind == IRQ_GSI ? ioapic_of(number)->source : number, l->level);
     if (kind == IRQ_GSI) {
-        gsi_trigger(l);
         gsi_set(l, line->vector, true);
     } else {
         msix_set(line, true);
@@ -201,6 +224,7 @@ void arch_irq_close(struct irq_line *line)
         gsi_set(l, line->vector, true);
     else
         line->msix[MSIX_CONTROL] = MSIX_MASKED;
+    if (vtd_remaps()) vtd_interrupt_close(line->vector);
     l->state = LINE_FREE;
 }
 

@@ -56,6 +56,7 @@
 #define VECTOR_DEVICE_FIRST  48 /* device interrupts: 48..239 */
 #define VECTOR_DEVICE_END    240
 #define VECTOR_KICK          252
+#define VECTOR_IOMMU         240
 #define VECTOR_TIMER         253
 #define VECTOR_ERROR         254
 #define VECTOR_SPURIOUS      255

@@ -117,11 +117,17 @@ bool arch_device_reserved(paddr_t p, uint64_t pages)
     if (frame_is_ram(p, pages) || pages_meet(p, pages, tables.lapic_paddr, PAGE_SIZE)) return true;
     for (unsigned i = 0; i < tables.ioapics; i++)
         if (pages_meet(p, pages, tables.ioapic[i].paddr & ~(PAGE_SIZE - 1), PAGE_SIZE)) return true;
+    if (vtd_owns(p, pages)) return true;
     return pages_meet(p, pages, 0xfee00000, 1ul << 20); /* writes there are interrupt messages */
 }
 
 #define PCI_COMMAND        4
 #define PCI_COMMAND_MASTER 4u
+#define PCI_HEADER         14
+#define PCI_HEADER_KIND    0x7f
+#define PCI_HEADER_BRIDGE  1
+#define PCI_SECONDARY      0x19
+#define PCI_SUBORDINATE    0x1a
 
 /* A function's 4 KiB of configuration space (PCI Express Base 6.0, 7.2.2). NULL: none at this address. */
 static volatile uint16_t *pci_config(uint32_t bdf)
@@ -138,6 +144,13 @@ bool arch_pci_exists(uint32_t bdf)
 {
     volatile uint16_t *config = pci_config(bdf);
     return config && config[0] != 0xffff;
+}
+
+bool pci_behind(uint32_t bridge, uint32_t bdf)
+{
+    volatile uint8_t *config = (volatile uint8_t *)pci_config(bridge);
+    return config && (config[PCI_HEADER] & PCI_HEADER_KIND) == PCI_HEADER_BRIDGE &&
+           bdf >> 8 >= config[PCI_SECONDARY] && bdf >> 8 <= config[PCI_SUBORDINATE];
 }
 
 void arch_bus_master(uint32_t bdf, bool on)

@@ -34,6 +34,12 @@ struct arch_space {
     uint64_t *region_table; /* tables stay until the space goes, so this stays true */
 };
 
+struct arch_domain {  /* of the IOMMU */
+    paddr_t root;     /* second-level table; 0: none yet */
+    uint32_t tables;  /* of the last level */
+    uint16_t id, bdf; /* id 0: closed */
+};
+
 static inline struct cpu *arch_cpu(void)
 {
     struct cpu *c;

@@ -21,6 +21,7 @@ struct context *arch_start(const struct handoff *h)
     platform_init(&acpi);
     apic_init(&acpi);
     interrupts_init(&acpi);
+    vtd_init(&acpi);
     apic_calibrate(&acpi);
     smp_start(&acpi, h);
     kernel_main(h);

@@ -34,6 +34,10 @@ struct context *trap_interrupt(uint32_t vector)
     case VECTOR_SPURIOUS: return kernel_resume(); /* wants no EOI (SDM vol. 3A, 10.9) */
     case VECTOR_KICK:
     case VECTOR_TIMER: next = kernel_timer(); break;
+    case VECTOR_IOMMU:
+        vtd_faults();
+        next = kernel_resume();
+        break;
     case VECTOR_ERROR:
         apic_error();
         next = kernel_resume();

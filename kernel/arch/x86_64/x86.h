@@ -110,8 +110,22 @@ struct context *trap_user(uint32_t vector);
 void interrupts_init(const struct acpi *acpi);
 bool interrupt_arrived(uint8_t vector); /* false: not to be delivered now */
 
+/* Learns how each I/O APIC signs its messages. False: not of all, so interrupts cannot be remapped. */
+struct dmar;
+bool interrupts_sources(const struct dmar *dmar);
+
+/* --- vtd*.c: the IOMMU ------------------------------------------------------------------------------- */
+void vtd_init(const struct acpi *acpi);
+bool vtd_owns(paddr_t p, uint64_t pages); /* its registers */
+void vtd_faults(void);
+bool vtd_remaps(void); /* interrupts go through its table; then every vector must be opened there */
+void vtd_interrupt_open(uint8_t vector, uint32_t source,
+                        bool level); /* source: bus<<8 | device<<3 | function */
+void vtd_interrupt_close(uint8_t vector);
+
 /* --- platform.c ------------------------------------------------------------------------------------- */
 void platform_init(const struct acpi *acpi);
 void debug_init(void);
+bool pci_behind(uint32_t bridge, uint32_t bdf); /* on one of the buses behind this bridge */
 
 #endif

@@ -7,7 +7,7 @@
  *   STOPPING  stop_followers (a service it restarts with died), on_stop
  *   BACKOFF   on_death
  *   GAVE_UP   on_death (intensity), judge (a service it restarts with gave up; generations ran out)
- *   ABSENT    on_death (optional, device not found), judge (optional, depends on an absent one)
+ *   ABSENT    on_death (optional, device not found; or refused), judge (optional, depends on an absent one)
  *   DONE      on_death (restart kind), on_stop
  * A rest_for_one group is the same as restart-with edges from each member to all earlier members.
  * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all. The
@@ -284,7 +284,9 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     bool by_itself = event->cause == CAUSE_EXIT;
     bool was_starting = step->state->service[i].state == SERVICE_STATE_STARTING;
 
-    if (by_itself && was_starting && (m->flags & SERVICE_OPTIONAL) && event->code == E_NOT_FOUND) {
+    bool not_found = by_itself && was_starting && event->code == E_NOT_FOUND;
+
+    if (event->cause == CAUSE_REFUSED || (not_found && (m->flags & SERVICE_OPTIONAL))) {
         enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
         report(step, i);
         return;

@@ -72,6 +72,15 @@ static void what_follows(const struct entry *e, char *out, size_t size)
     }
 }
 
+/* Who gave up may have left memory that a device can still write: said once, and shown by `mem` from then on. */
+static void write_quarantine(const struct entry *e, const char *name)
+{
+    struct system_info info;
+    if (e->state != SERVICE_STATE_GAVE_UP || sys_system_info(&info) != OK || !info.quarantined_pages) return;
+    log_line("supervisor: with %s given up, %lu pages stay in quarantine until a device confirms its reset",
+             name, info.quarantined_pages);
+}
+
 static void write_death(const struct entry *e, const char *name)
 {
     char detail[64] = "", follows[64];
@@ -79,14 +88,20 @@ static void write_death(const struct entry *e, const char *name)
         format(detail, sizeof(detail), " at rip %p", (void *)e->rip);
     if (e->death == CAUSE_PAGE_FAULT)
         format(detail, sizeof(detail), " at rip %p, address %p", (void *)e->rip, (void *)e->address);
+    if (e->death == CAUSE_DMA_FAULT) format(detail, sizeof(detail), ", I/O address 0x%lx", e->address);
     if (e->death == CAUSE_EXIT) format(detail, sizeof(detail), ", code %lu", e->code);
     what_follows(e, follows, sizeof(follows));
     const struct manifest_service *m = &shell.manifest->service[e->service];
+    if (e->death == CAUSE_REFUSED) {
+        log_line("supervisor: %s is refused: %s", name, cause_text(e->death));
+        return;
+    }
     log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation, cause_text(e->death),
              detail, follows);
     if (e->state == SERVICE_STATE_GAVE_UP)
         log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s", name,
                  m->intensity, m->period_ms, name);
+    write_quarantine(e, name);
 }
 
 static void write_state(const struct entry *e, const char *name)

@@ -60,13 +60,20 @@ static void halt(enum system_op op)
     fatal("supervisor: the machine does not stop: status %u", status);
 }
 
+/* Its device could reach all memory, and nobody said that this is accepted. */
+static bool refused(const struct manifest_service *m)
+{
+    return !shell.iommu && m->pci_count && !(m->flags & SERVICE_UNPROTECTED_DMA);
+}
+
 static void start(const struct supervisor_action *a)
 {
-    if (spawn(a->service, a->generation)) return;
+    bool no = refused(&shell.manifest->service[a->service]);
+    if (!no && spawn(a->service, a->generation)) return;
     unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
                                                              .service = a->service,
                                                              .generation = a->generation,
-                                                             .cause = CAUSE_SPAWN};
+                                                             .cause = no ? CAUSE_REFUSED : CAUSE_SPAWN};
 }
 
 static void act(const struct supervisor_action *a)
@@ -211,6 +218,7 @@ static void objects_make(void)
     struct system_info system;
     if (sys_system_info(&system) != OK) fatal("supervisor: no system_info");
     shell.tsc_hz = system.tsc_hz;
+    shell.iommu = system.iommu != 0;
     shell.boot_tsc = system.boot_tsc;
     shell.ns_per_tick = (1000000000ul << 32) / system.tsc_hz;
     shell.notification = made(sys_notification_create(0), "notification");

@@ -400,9 +400,6 @@ def check_authority(s, source, problems):
     if s["inject"] and not source.data.get("system", {}).get("chaos", False):
         problems.add(source, ("service", s.name), f"`{s.name}` holds the inject capability",
                      "[system] chaos = true where a service may strike others")
-    if s["pci"] and not s["dma"]:
-        problems.add(source, ("service", s.name), f"`{s.name}` drives a PCI function and does not say dma",
-                     'dma = "unprotected": no IOMMU domain keeps its device from the memory of others yet')
     if s["dma"] and not s["pci"]:
         problems.add(*s.place("dma"), f"`{s.name}` says dma and drives no PCI function", "no dma here")
 

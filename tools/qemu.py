@@ -160,7 +160,9 @@ def command(m, fds=None):
     line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
              "-drive", f"if=pflash,unit=1,format=qcow2,file={quote(m.run / 'vars.qcow2')}",
              "-drive", f"if=none,id=boot,format=qcow2,file={quote(m.run / 'boot.qcow2')}",
-             "-device", "ide-hd,drive=boot,bus=ide.0,bootindex=0"]
+             # Not AHCI: firmware leaves its engines running, and behind an IOMMU that knows nothing of them QEMU
+             # then refuses to load a saved machine. In the last slots, so that other devices keep their addresses.
+             "-device", f"virtio-scsi-pci,id=scsi,addr=1e,{virtio}", "-device", "scsi-hd,drive=boot,bus=scsi.0,bootindex=0"]
     if m.disk:
         kind = "qcow2" if str(m.disk).endswith(".qcow2") else "raw"
         line += ["-drive", f"if=none,id=data,format={kind},cache=writeback,file={quote(m.disk)}",

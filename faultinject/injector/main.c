@@ -285,6 +285,20 @@ static void pass_on(const char *op, const char *service, uint16_t label, uint64_
     log_line("{\"order\":{\"op\":\"%s\",\"status\":%u}}", op, (uint32_t)status);
 }
 
+/* Any call of a service that this one's manifest lets it call: its answer, and two words of it. */
+static void call_run(const struct json_object *order)
+{
+    const char *service = json_text(order, "service");
+    handle_t endpoint = cap_find(service);
+    uint64_t label = json_number(order, "label", 0);
+    struct message m = {
+        .w = {json_number(order, "w0", 0), json_number(order, "w1", 0), json_number(order, "w2", 0)}};
+    status_t status = endpoint == 0 ? E_NOT_FOUND : service_call(endpoint, (uint16_t)label, &m);
+
+    log_line("{\"call\":{\"service\":\"%s\",\"label\":%lu,\"status\":%u,\"w0\":%lu,\"w1\":%lu}}", service,
+             label, (uint32_t)status, m.w[0], m.w[1]);
+}
+
 static void order_run(const char *line, bool cut)
 {
     static struct json_object order;
@@ -305,12 +319,15 @@ static void order_run(const char *line, bool cut)
         pass_on(op, "workload", WORKLOAD_STOP, 0);
     else if (strcmp(op, "hash") == 0)
         pass_on(op, "diskhash", DISKHASH_START, 0);
+    else if (strcmp(op, "call") == 0)
+        call_run(&order);
     else if (strcmp(op, "hello") == 0) {
         bool settled = settle();
         targets_log();
         log_line("{\"injector\":{\"hello\":1,\"settled\":%u}}", settled);
     } else
-        log_line("{\"error\":\"bad order, unknown op '%s'; known: hello rest start stop hash trial\"}", op);
+        log_line("{\"error\":\"bad order, unknown op '%s'; known: call hello rest start stop hash trial\"}",
+                 op);
 }
 
 static status_t open_all(void)

@@ -49,6 +49,8 @@ static uint8_t function_add(const struct system_info *info, volatile uint8_t *co
                            .service = MANIFEST_NONE,
                            .class = *(volatile uint32_t *)(config + PCI_CLASS_REVISION) >> 8,
                            .header = header & PCI_HEADER_KIND};
+    if (f->header == PCI_HEADER_DEVICE) /* whatever firmware used it for: its DMA waits for a driver */
+        config_write16(f, PCI_COMMAND, config_read16(f, PCI_COMMAND) & (uint16_t)~PCI_COMMAND_BUS_MASTER);
     if (f->header == PCI_HEADER_BRIDGE && config_read8(f, PCI_SECONDARY_BUS) != 0)
         bus_add(info, config_read8(f, PCI_SECONDARY_BUS));
     return header;

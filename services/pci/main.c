@@ -36,8 +36,12 @@ static void claim_add(const struct manifest_service *s, uint32_t service, uint32
     }
     f->service = (uint16_t)service;
     claim_count++;
+    const char *dma = !iommu ? "; no IOMMU: its DMA is UNPROTECTED"
+                      : s->flags & SERVICE_UNPROTECTED_DMA
+                          ? "; the IOMMU confines it although dma = \"unprotected\""
+                          : "";
     log_line("pci: %02x:%02x.%x %04x:%04x is for %s%s", f->bdf >> 8, f->bdf >> 3 & 31, f->bdf & 7, f->vendor,
-             f->device, s->name, iommu ? "" : "; no IOMMU: its DMA is UNPROTECTED");
+             f->device, s->name, dma);
 }
 
 static void claims_prepare(const struct manifest *m, bool iommu)

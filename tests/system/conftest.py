@@ -58,10 +58,10 @@ class Console:
     def log(self):
         return self.log_bytes.decode(errors="replace")
 
-    def await_log(self, text, seconds=ANSWER_SECONDS):
-        """The kernel log says it, now or within the time."""
+    def await_log(self, text, seconds=ANSWER_SECONDS, after=0):
+        """The kernel log says it (from character `after` on), now or within the time."""
         deadline = time.monotonic() + seconds
-        while text not in self.log():
+        while text not in self.log()[after:]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no {text!r} in the kernel log\n{self.story()}")
             self.pump(min(0.5, deadline - time.monotonic()))

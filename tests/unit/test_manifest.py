@@ -99,7 +99,6 @@ MISTAKES = {
     "same pci nth": (S + service("a", "disk", "dma = 'unprotected'") + service("b", "disk", "dma = 'unprotected'", "pci = [{ vendor = 0x1af4, device = 0x1042, nth = 0 }]"), {}, "s.toml:9: `b` and `a` both claim pci", "one service"),
     "ports beyond": (S + service("a", "plain"), {"plain": "ports = [{ base = 0xffff, count = 2 }]\n"}, "plain/manifest.toml:1: ports beyond 0xffff", "0x10000"),
     "port range": (S + service("a", "plain"), {"plain": "ports = [{ base = 0x10000, count = 2 }]\n"}, "plain/manifest.toml:1: `base` is 65536", "65535"),
-    "pci without dma": (S + service("a", "disk"), {}, "s.toml:3: `a` drives a PCI function and does not say dma", 'dma = "unprotected"'),
     "dma without pci": (S + service("a", "plain", "dma = 'unprotected'"), {}, "s.toml:5: `a` says dma and drives no PCI function", "no dma"),
     "inject": (S + service("a", "striker"), {}, "s.toml:3: `a` holds the inject capability", "chaos = true"),
     "backoff": (S + service("a", "plain", "backoff_initial_ms = 5"), {}, "s.toml:3: `a`: backoff_max_ms is 0", "at least"),

@@ -13,7 +13,7 @@ import os
 import pathlib
 import time
 
-from faultinject import boots, judge, phases, plan as plans, summary, trace, verify
+from faultinject import boots, death, judge, phases, plan as plans, summary, trace, verify
 from faultinject.channel import GuestGone, LogReader, Orders
 from faultinject.typist import Typist
 from tools import abi, qemu
@@ -374,6 +374,7 @@ class Campaign:
             "tsc_hz": self.tsc_hz, "trace_entries": len(self.entries),
             "trace_lost": self.ring.lost if self.ring else 0,
             "acknowledged": self.ledger.acks.count, "places_checked": self.places_checked,
+            "death_order": death.check(self.entries, self.o.iommu, self.ring.lost if self.ring else 0, not self.panic),
             "workload": self.ledger.workload, "rest_before": self.rest_before, "rest_after": self.rest_after,
             "disk": self.disk, "outside": dict(self.outside),
             "services": [s["name"] for _, s in sorted(self.services.items())],

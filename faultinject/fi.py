@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import campaign, fleet, plan, report, summary, verify  # noqa: E402
+from faultinject import campaign, death, fleet, plan, report, summary, trace, verify  # noqa: E402
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -277,6 +277,7 @@ def cmd_verify(args):
     for name in ("kernel.log", "data.img"):
         if not (args.folder / name).is_file():
             raise plan.UsageProblem(f"{args.folder / name}: not there; verify takes a run folder")
+    order = death_order(args.folder)
     acks = campaign.load_acks(args.folder)
     if not acks.count:
         raise plan.UsageProblem(f"{args.folder / 'kernel.log'}: holds no acknowledgement: nothing to verify")
@@ -284,7 +285,20 @@ def cmd_verify(args):
     for finding in findings:
         print(finding.text())
     print(f"{acks.count} writes acknowledged, {len(acks.last)} places checked, {len(findings)} lost")
-    return MISSED if findings else MET
+    return MISSED if findings or (order and not death.met(order)) else MET
+
+
+def death_order(folder):
+    """Of a run of one boot, from its copy of the trace; None: there is none."""
+    if not (folder / "trace.bin").is_file():
+        return None
+    run = json.loads((folder / "run.json").read_text())
+    entries = trace.parse_entries((folder / "trace.bin").read_bytes())
+    order = death.check(entries, run.get("iommu", False), run.get("trace_lost", 0), not run.get("panic"))
+    for violation in order["violations"]:
+        print(violation)
+    print(f"{order['ended']} deaths in the trace, {order['violated']} steps out of order")
+    return order
 
 
 def cmd_report(args):

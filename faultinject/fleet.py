@@ -18,7 +18,7 @@ import shutil
 import signal
 import tempfile
 
-from faultinject import boots, campaign, judge, plan as plans, summary
+from faultinject import boots, campaign, death, judge, plan as plans, summary
 from faultinject.reports.run import write
 from tools import qemu
 
@@ -275,5 +275,6 @@ def merged_facts(asked, facts, trials, wanted):
         "trouble": "; ".join(troubles) or None, "panic": next((f["panic"] for f in facts if f["panic"]), None),
         "workload": {"final": True, **workload} if facts and all(f["workload"] for f in facts) else None,
         "leaks_by_boot": [summary.leaks_of(f, []) for f in facts],
+        "death_order": death.merged([f.get("death_order") for f in facts]),
         "rest_before": None, "rest_after": None, "disk": None, "outside": dict(outside), "bad_lines": [],
     }

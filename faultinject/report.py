@@ -131,6 +131,10 @@ def facts(s):
     yield (f"{s['writes_acknowledged']} writes acknowledged, {s['places_checked']} places checked in the disk image: "
            f"{s['lost_acknowledged_writes']} lost, {s['duplicate_completions']} completed twice, "
            f"{s['read_mismatches']} read wrong")
+    if order := s.get("death_order"):
+        yield (f"{order['ended']} deaths, {order['with_dma']} with DMA, {order['resets']} resets: {order['violated']} steps out of order"
+               + (f", {order['lost_entries']} entries of the trace lost" if order["lost_entries"] else ""))
+        yield from order["violations"]
     yield f"{s['kernel_panics']} kernel panics, {s['leaks']} leaks, {s['typing_problems']} lines typed wrong"
     if s["disk"]:
         d = s["disk"]

@@ -5,6 +5,7 @@ import collections
 import json
 import math
 
+from faultinject import death
 from faultinject.judge import OUTCOMES
 from faultinject.phases import PHASES
 
@@ -94,6 +95,8 @@ def targets(s, run):
     }
     if s["in_flight"]["kills"]:
         out["in_flight"] = s["in_flight"]["share"] > IN_FLIGHT_MIN
+    if run.get("death_order") and s["activated"]:
+        out["death_order"] = death.met(run["death_order"])
     if run.get("disk"):
         out["disk"] = bool(run["disk"].get("equal")) and bool(run["disk"].get("untouched"))
     return out
@@ -122,7 +125,7 @@ def summarise(run, trials):
         "kernel_panics": outcomes["kernel_panic"] + outside.get("panic", 0),
         "leaks": leaks_of(run, trials),
         "writes_acknowledged": run.get("acknowledged"), "places_checked": run.get("places_checked"),
-        "workload": workload or None, "disk": run.get("disk"),
+        "workload": workload or None, "disk": run.get("disk"), "death_order": run.get("death_order"),
         "by_fault": grouped(trials, "fault"), "by_service": grouped(trials, "service"),
     }
     s["targets"] = targets(s, run)

@@ -281,12 +281,13 @@ void kernel_dma_fault(uint32_t bdf, uint64_t address, uint32_t reason, bool writ
 
 void dma_destroy(struct dma *d)
 {
-    uint64_t unused;
+    uint64_t unused, confirmed = 0;
     dma_bus_master_off(d);
     if (d->user) {
         (void)dma_detach(d, NULL, &unused);
-        (void)dma_drain(d);
+        confirmed = dma_drain(d);
     }
+    trace(TRACE_DOMAIN_GONE, d->last, d->bdf, confirmed);
     if (arch_platform.iommu) arch_iommu_close(&d->iommu);
     list_remove(&d->live);
     struct orphan *o = d->orphan;

@@ -224,9 +224,11 @@ $(BUILD)/tests/sim/obj/%.o: % tools/build.mk
 	$(call say,CC)
 	$(Q)$(CC) $(SIM_CFLAGS) -c $< -o $@
 $(BUILD)/tests/sim/sim: $(patsubst %,$(BUILD)/tests/sim/obj/%.o,$(SIM_SOURCES))
+	$(dir)
 	$(call say,LD)
 	$(Q)$(CC) $^ -o $@
 $(BUILD)/tests/sim/sim_checked: $(patsubst %,$(BUILD)/host/obj/%.o,$(SIM_SOURCES))
+	$(dir)
 	$(call say,LD)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -o $@
 

@@ -85,7 +85,7 @@ struct process_event { /* process_event: 64 bytes */
     handle_t process; /* the parent's own handle of it */
     uint64_t reserved;
 };
-enum process_event_kind { EVENT_DEATH = 1, EVENT_OVERRUN = 2 };
+enum process_event_kind { EVENT_DEATH = 1, EVENT_OVERRUN = 2, EVENT_IRQ_STORM = 3 };
 
 struct system_info { /* system_info: 128 bytes */
     uint64_t tsc_hz;

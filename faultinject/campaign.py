@@ -14,7 +14,7 @@ import pathlib
 import time
 
 from faultinject import boots, death, judge, phases, plan as plans, summary, trace, verify
-from faultinject.channel import GuestGone, LogReader, Orders
+from faultinject.channel import GuestGone, LogReader, Orders, split_writer
 from faultinject.typist import Typist
 from tools import abi, qemu
 
@@ -89,8 +89,14 @@ class Ledger:
         self.counts = collections.defaultdict(collections.Counter)  # trial -> kind -> count
         self.workload = None
         self.diskhash = None
+        self.writer = None  # the service that said first that it is the workload: nobody else speaks for it
 
     def take(self, event):
+        if "start" in event.get("workload", {}) and self.writer is None:
+            self.writer = event.get("writer")
+        if event.keys() & {"ack", "workload", *COUNTED} and event.get("writer") != self.writer:
+            self.counts[self.trial]["forged"] += 1
+            return
         if "ack" in event:
             self.acks.add(event["ack"], self.trial)
         for kind in COUNTED:
@@ -388,7 +394,8 @@ def load_acks(folder):
     with open(folder / "kernel.log", errors="replace") as log:
         for line in log:
             try:
-                event = json.loads(line) if line.startswith("{") else {}
+                writer, line = split_writer(line)
+                event = json.loads(line) | {"writer": writer} if line.startswith("{") else {}
             except ValueError:  # cut off by the end of the run
                 continue
             ledger.take(event)

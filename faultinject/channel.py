@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The two halves of the harness's channel: the kernel log (guest to host; a line that starts with '{' is
-for us) and COM2 (host to guest; orders for the injector)."""
+for us) and COM2 (host to guest; orders for the injector). A process's line begins with "[service.generation] ",
+put there by the kernel; a line without it is the kernel's own."""
 import json
 import queue
+import re
 import threading
 import time
+
+
+WRITER = re.compile(r"\[(\d+)\.(\d+)\] ")
+
+
+def split_writer(line):
+    """(index of the service that wrote it, or None for the kernel; the line without that)."""
+    found = WRITER.match(line)
+    return (int(found[1]), line[found.end():]) if found else (None, line)
 
 
 class GuestGone(Exception):
@@ -42,7 +53,8 @@ class LogReader(threading.Thread):
         self.events.put(None)
 
     def take(self, line):
-        if line.startswith("KERNEL PANIC"):
+        writer, line = split_writer(line)
+        if writer is None and line.startswith("KERNEL PANIC"):
             self.panic = line
             self.events.put({"panic": line})
         if not line.startswith("{"):
@@ -52,6 +64,7 @@ class LogReader(threading.Thread):
         except ValueError:
             self.bad_lines.append(line)
             return
+        event["writer"] = writer
         self.on_event(event)
         if "ack" not in event:
             self.events.put(event)

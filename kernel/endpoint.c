@@ -219,14 +219,14 @@ static void caller_orphaned(struct thread *caller)
     caller->server = NULL;
     caller->reply = NULL;
     if (!(caller->context.info & INFO_REPLAYABLE)) {
-        trace(TRACE_PEER_RESTARTED, caller->process->object.tag, caller->process->object.tag, e->object.tag);
+        trace_process(TRACE_PEER_RESTARTED, caller->process, caller->process->object.tag, e->object.tag);
         caller->endpoint = NULL;
         caller->context.status = E_PEER_RESTARTED;
         caller->context.w[0] = e->generation;
         thread_ready(caller);
         return;
     }
-    trace(TRACE_CALL_REPLAYED, caller->process->object.tag, caller->process->object.tag, e->object.tag);
+    trace_process(TRACE_CALL_REPLAYED, caller->process, caller->process->object.tag, e->object.tag);
     caller->replayed = true;
     if (!list_empty(&e->receivers)) {
         struct thread *server = container_of(e->receivers.next, struct thread, queue);

@@ -4,12 +4,13 @@
 #include "irq.h"
 #include "process.h"
 #include "sched.h"
+#include "trace.h"
 #include "print.h"
 
 static struct irq *by_vector[256];
 
 status_t irq_create(struct process *owner, enum irq_kind kind, uint32_t number, paddr_t table, uint32_t entry,
-                    struct irq **out)
+                    uint32_t limit, struct irq **out)
 {
     struct irq *i = cell_alloc(owner);
     if (!i) return E_QUOTA;
@@ -19,6 +20,7 @@ status_t irq_create(struct process *owner, enum irq_kind kind, uint32_t number, 
         return s;
     }
     object_init(&i->object, OBJECT_IRQ, owner, owner->object.tag);
+    i->limit = limit ? limit : IRQ_LIMIT;
     source_init(&i->source);
     list_init(&i->of_user);
     assert(!by_vector[i->line.vector]);
@@ -40,14 +42,43 @@ void irq_bind(struct irq *i, struct process *user, struct notification *n, uint6
     list_remove(&i->of_user);
     i->user = user;
     list_append(&user->irqs, &i->of_user);
-    i->outstanding = i->pending = false;
+    i->outstanding = i->pending = i->storm = false;
+    i->count = 0;
+    i->window_tsc = arch_tsc();
     arch_irq_unmask(&i->line);
+}
+
+/* Looks at the clock only when the limit is reached: then it was a storm if the window is not over. */
+static bool irq_storms(struct irq *i)
+{
+    if (i->count++ < i->limit) return false;
+    uint64_t now = arch_tsc();
+    bool storm = time_ns(now) - time_ns(i->window_tsc) < IRQ_WINDOW_NS;
+    i->window_tsc = now;
+    i->count = 1;
+    return storm;
+}
+
+/* Unmasked again by whoever binds it next: the user's successor, if policy ends the user. */
+static void irq_stop(struct irq *i)
+{
+    tag_t tag = i->user->object.tag;
+    arch_irq_mask(&i->line);
+    i->storm = true;
+    trace(TRACE_IRQ_STORM, tag, i->line.vector, i->limit);
+    kernel_log("kernel: interrupt storm: vector %u of [%u.%u]: more than %u within %u ms: masked",
+               i->line.vector, TAG_SERVICE(tag), TAG_GENERATION(tag), i->limit, IRQ_WINDOW_NS / 1000000);
+    process_event_raise(i->user, EVENT_IRQ_STORM);
 }
 
 void irq_deliver(uint8_t vector)
 {
     struct irq *i = by_vector[vector];
-    if (!i || !i->user) return; /* fenced while it was on its way */
+    if (!i || !i->user || i->storm) return; /* fenced while it was on its way */
+    if (irq_storms(i)) {
+        irq_stop(i);
+        return;
+    }
     if (i->line.kind == IRQ_GSI) arch_irq_mask(&i->line);
     if (i->outstanding) {
         i->pending = true;
@@ -65,7 +96,7 @@ void irq_ack(struct irq *i)
         i->outstanding = true;
         source_signal(&i->source);
     }
-    if (i->line.kind == IRQ_GSI && i->user) arch_irq_unmask(&i->line);
+    if (i->line.kind == IRQ_GSI && i->user && !i->storm) arch_irq_unmask(&i->line);
 }
 
 void irq_fence(struct irq *i)

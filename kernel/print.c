@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include "print.h"
 
-#define LINE_MAX_BYTES 512u
+#define LINE_MAX_BYTES 560u /* a process's longest line and who wrote it */
 
 struct text {
     char *at, *end;

@@ -27,6 +27,7 @@ static struct process *process_alloc(struct process *parent, uint64_t quota)
     p->quota = quota;
     p->used = 1;
     p->parent = parent;
+    p->service = parent && parent->parent ? parent->service : p;
     p->pid = ++last_pid;
     list_init(&p->children);
     list_init(&p->sibling);
@@ -44,6 +45,7 @@ static struct process *process_alloc(struct process *parent, uint64_t quota)
     p->object.owner = parent;
     p->trace_credit = TRACE_CREDIT;
     p->signal_credit = SIGNAL_CREDIT;
+    p->log_credit = LOG_BURST;
     if (parent) list_append(&parent->children, &p->sibling);
     live++;
     return p;
@@ -119,7 +121,7 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     if (s != OK) return s;
     struct process *p = process_alloc(parent, quota);
     if (!p) return E_QUOTA;
-    p->object.tag = tag;
+    p->object.tag = p->service == p ? tag : p->service->object.tag; /* its deeds are its service's */
     p->entry = elf.entry;
     p->sched = sched;
     p->draws_on = sched_budget_init(p);
@@ -129,7 +131,7 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
         process_destroy(p);
         return s;
     }
-    trace(TRACE_PROCESS_CREATE, tag, p->pid, tsc);
+    trace_process(TRACE_PROCESS_CREATE, p, p->pid, tsc);
     *out = p;
     return OK;
 }
@@ -143,7 +145,7 @@ status_t process_start(struct process *p, uint64_t arg)
     p->state = PROCESS_RUNNING;
     p->start_tsc = arch_tsc();
     t->first_run = true;
-    trace(TRACE_PROCESS_START, p->object.tag, p->pid, 0);
+    trace_process(TRACE_PROCESS_START, p, p->pid, 0);
     thread_ready(t);
     inject_process_started(p);
     return OK;
@@ -169,17 +171,17 @@ static uint64_t death_fence(struct process *p)
         irq_fence(i);
         irqs++;
     }
-    trace(TRACE_FENCE_IRQ, p->object.tag, irqs, 0);
+    trace_process(TRACE_FENCE_IRQ, p, irqs, 0);
     list_each(struct dma, d, &p->domains, of_user)
     {
         dma_bus_master_off(d);
         functions++;
     }
-    trace(TRACE_FENCE_BUS_MASTER, p->object.tag, functions, 0);
+    trace_process(TRACE_FENCE_BUS_MASTER, p, functions, 0);
     list_each(struct dma, e, &p->domains, of_user) mappings += dma_detach(e, p, &quarantined);
-    trace(TRACE_FENCE_DOMAIN, p->object.tag, mappings, quarantined);
+    trace_process(TRACE_FENCE_DOMAIN, p, mappings, quarantined);
     list_each(struct dma, f, &p->domains, of_user) confirmed = dma_drain(f);
-    trace(TRACE_FENCE_DRAINED, p->object.tag, functions, confirmed);
+    trace_process(TRACE_FENCE_DRAINED, p, functions, confirmed);
     return quarantined;
 }
 
@@ -223,7 +225,7 @@ static void process_end(struct process *p)
     death_release(p);
     if (c->space == p) c->space = NULL;
     live--;
-    trace(TRACE_FENCE_DONE, p->object.tag, used - p->used - quarantined, quarantined);
+    trace_process(TRACE_FENCE_DONE, p, used - p->used - quarantined, quarantined);
     if (!inv_process_dead_owns_nothing(p)) {
         trace(TRACE_LEAK, p->object.tag, p->used - 1, p->object_count + p->handle_count);
         kernel_panic("process %u (%x) is dead and owns %lu pages, %u objects, %u handles", p->pid,
@@ -239,7 +241,7 @@ void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_
     p->cause = cause;
     p->fault_address = address;
     p->fault_rip = rip;
-    trace(TRACE_DEATH, p->object.tag, cause, rip);
+    trace_process(TRACE_DEATH, p, cause, rip);
     if (p == process_root)
         kernel_panic("the first process ended: cause %u at %p, address %p, code %lu", cause, (void *)rip,
                      (void *)address, p->exit_code);
@@ -256,7 +258,7 @@ void process_destroy(struct process *p)
         process_end(p);
     }
     if (p->object.root) cap_delete(p->object.root);
-    trace(TRACE_PROCESS_DESTROY, p->object.tag, p->pid, 0);
+    trace_process(TRACE_PROCESS_DESTROY, p, p->pid, 0);
     list_remove(&p->event_link);
     list_remove(&p->sibling);
     assert(parent->used >= p->quota);
@@ -280,7 +282,9 @@ bool process_event_take(struct process *parent, struct process_event *out)
 {
     if (list_empty(&parent->events)) return false;
     struct process *p = container_of(parent->events.next, struct process, event_link);
-    enum process_event_kind kind = p->event_mask & (1u << EVENT_OVERRUN) ? EVENT_OVERRUN : EVENT_DEATH;
+    enum process_event_kind kind = EVENT_DEATH; /* last: the others were before it */
+    if (p->event_mask & (1u << EVENT_OVERRUN)) kind = EVENT_OVERRUN;
+    if (p->event_mask & (1u << EVENT_IRQ_STORM)) kind = EVENT_IRQ_STORM;
     p->event_mask &= ~(1u << kind);
     if (!p->event_mask) list_remove(&p->event_link);
     *out = (struct process_event){

@@ -19,6 +19,7 @@
 #define BUDGET_MIN_US     50u /* what a budget costs the others is a timer interrupt or two a period */
 #define TRACE_CREDIT      256u
 #define SIGNAL_CREDIT     64u
+#define LOG_BURST         (256u << 10) /* bytes of log lines a service may write at once, and again in a second */
 
 struct strike { /* what the injector armed */
     bool armed;
@@ -33,6 +34,7 @@ struct process {          /* a page of its own */
     enum process_state state;
     uint32_t pid;
     struct process *parent;
+    struct process *service; /* the ancestor that the first process made, or itself: credits below are its */
     struct list children, sibling;
     struct list threads;
     uint32_t thread_count, mapping_count, handle_count, object_count, timer_count;
@@ -62,6 +64,7 @@ struct process {          /* a page of its own */
     struct budget budget, *draws_on; /* sched.h */
     uint32_t cpus;                   /* bit n: its threads may run on cpus[n] */
     uint32_t trace_credit, signal_credit;
+    uint64_t log_credit, log_ns, log_dropped; /* bytes, when they were counted, lines */
     struct strike strike;
     struct cap_chunk *chunk[CHUNKS_MAX];
 };

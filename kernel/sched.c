@@ -236,8 +236,7 @@ static void thread_exhaust(struct cpu *c, struct thread *t, uint64_t end)
     each_cpu(o) if (o != c && o->current && o->current->priority &&
                     budget_exhausted(o->current, c->since_tsc)) arch_kick(o);
     t->process->overruns++;
-    trace(TRACE_OVERRUN, t->process->object.tag, scale(t->budget->used_tsc, 1000000000, arch_platform.tsc_hz),
-          0);
+    trace_process(TRACE_OVERRUN, t->process, scale(t->budget->used_tsc, 1000000000, arch_platform.tsc_hz), 0);
     process_event_raise(t->process, EVENT_OVERRUN);
 }
 
@@ -336,7 +335,7 @@ static inline struct context *thread_resume(struct cpu *c, struct thread *t)
     }
     if (__builtin_expect(t->first_run, 0)) {
         t->first_run = false;
-        trace(TRACE_PROCESS_FIRST, t->process->object.tag, t->process->pid, 0);
+        trace_process(TRACE_PROCESS_FIRST, t->process, t->process->pid, 0);
     }
     return &t->context;
 }

@@ -126,8 +126,9 @@ static status_t sys_signal(struct thread *t, struct context *c)
 {
     struct notification *n;
     TRY(decode(t, c->handle, OBJECT_NOTIFICATION, RIGHT_WRITE, &n));
-    if (t->process->signal_credit) {
-        t->process->signal_credit--;
+    struct process *s = t->process->service;
+    if (s->signal_credit) {
+        s->signal_credit--;
         trace(TRACE_SIGNAL, t->process->object.tag, n->object.tag, c->info);
     }
     notification_signal(n, c->info);
@@ -432,7 +433,8 @@ static status_t sys_irq_create(struct thread *t, struct context *c)
     struct memory *table = NULL;
     struct irq *i;
     TRY(decode(t, c->handle, OBJECT_ROOT, 0, &root));
-    REQUIRE((c->info == IRQ_GSI || c->info == IRQ_MSIX) && c->w[0] <= UINT32_MAX, E_ARGUMENT);
+    REQUIRE((c->info == IRQ_GSI || c->info == IRQ_MSIX) && c->w[0] <= UINT32_MAX && c->w[3] <= UINT32_MAX,
+            E_ARGUMENT);
     if (c->info == IRQ_MSIX) {
         TRY(decode(t, c->w[1], OBJECT_MEMORY, RIGHT_WRITE, &table));
         REQUIRE((table->flags & MEMORY_DEVICE) && c->w[2] < table->pages * (PAGE_SIZE / 16) && c->w[2] < 2048,
@@ -440,7 +442,7 @@ static status_t sys_irq_create(struct thread *t, struct context *c)
     }
     ROOM(t->process);
     TRY(irq_create(t->process, (enum irq_kind)c->info, (uint32_t)c->w[0], table ? table->base : (paddr_t){0},
-                   (uint32_t)c->w[2], &i));
+                   (uint32_t)c->w[2], (uint32_t)c->w[3], &i));
     return give(t, c, &i->object, RIGHT_MANAGE | RIGHT_GRANT);
 }
 
@@ -620,10 +622,22 @@ static status_t sys_trace_mark(struct thread *t, struct context *c)
     if (c->handle)
         TRY(decode(t, c->handle, OBJECT_TRACE, RIGHT_WRITE, &ring));
     else
-        REQUIRE(p->trace_credit, E_QUOTA);
-    if (!c->handle) p->trace_credit--;
+        REQUIRE(p->service->trace_credit, E_QUOTA);
+    if (!c->handle) p->service->trace_credit--;
     trace(TRACE_MARK, p->object.tag, c->info, c->w[0]);
     return OK;
+}
+
+/* The debug port takes a line byte by byte with the kernel lock held: who writes too much loses lines, not the
+ * others their time. */
+static bool log_take(struct process *s, uint64_t bytes)
+{
+    uint64_t now = time_ns(arch_tsc()), earned = (now - s->log_ns) / (1000000000 / LOG_BURST);
+    s->log_credit = earned < LOG_BURST - s->log_credit ? s->log_credit + earned : LOG_BURST;
+    s->log_ns = now;
+    bool granted = s->log_credit >= bytes;
+    if (granted) s->log_credit -= bytes;
+    return granted;
 }
 
 static status_t sys_log(struct thread *t, struct context *c)
@@ -636,8 +650,19 @@ static status_t sys_log(struct thread *t, struct context *c)
     TRY(user_read(t->process, line, (vaddr_t){c->info}, n));
     for (uint64_t i = 0; i < n; i++)
         if ((uint8_t)line[i] < ' ' || line[i] == 0x7f) line[i] = '?'; /* a line stays one line */
-    line[n++] = '\n';
-    arch_debug_write(line, n);
+    line[n] = 0;
+    struct process *s = t->process->service;
+    tag_t tag = s->object.tag;
+    if (!log_take(s, n)) {
+        s->log_dropped++;
+        return E_QUOTA;
+    }
+    if (s->log_dropped)
+        kernel_log("kernel: [%u.%u] writes too much: %lu lines dropped", TAG_SERVICE(tag),
+                   TAG_GENERATION(tag), s->log_dropped);
+    s->log_dropped = 0;
+    kernel_log("[%u.%u] %s", TAG_SERVICE(tag), TAG_GENERATION(tag),
+               line); /* who says it, by the kernel's word */
     return OK;
 }
 

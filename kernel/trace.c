@@ -35,6 +35,15 @@ void trace(enum trace_event event, tag_t tag, uint64_t a, uint64_t b)
     __atomic_store_n(&h->head, h->head + 1, __ATOMIC_RELEASE);
 }
 
+void trace_process(enum trace_event event, struct process *p, uint64_t a, uint64_t b)
+{
+    if (p != p->service) {
+        if (!p->service->trace_credit) return;
+        if (!--p->service->trace_credit) trace(TRACE_TRUNCATED, p->object.tag, 0, 0);
+    }
+    trace(event, p->object.tag, a, b);
+}
+
 paddr_t trace_paddr(void) { return rings; }
 uint64_t trace_pages(void) { return TRACE_PAGES * arch_platform.cpus; }
 struct trace *trace_object(void) { return &object; }

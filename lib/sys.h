@@ -178,9 +178,9 @@ static inline status_t sys_event_bind(handle_t n, uint64_t bits)
 }
 
 static inline struct sys_result sys_irq_create(handle_t root, enum irq_kind kind, uint32_t number,
-                                               handle_t table, uint32_t entry)
+                                               handle_t table, uint32_t entry, uint32_t limit)
 {
-    return sys(SYS_irq_create, root, kind, number, table, entry, 0);
+    return sys(SYS_irq_create, root, kind, number, table, entry, limit);
 }
 static inline status_t sys_irq_bind(handle_t irq, handle_t n, uint64_t bits)
 {

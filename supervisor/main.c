@@ -116,13 +116,18 @@ void happen(const struct supervisor_event *event)
 }
 
 /* --- Signals -------------------------------------------------------------------------------- */
-/* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs
- * tell. */
+/* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs tell. An
+ * interrupt storm ends the driver: the next one resets the device. */
 static void on_child_event(const struct process_event *event)
 {
     uint32_t i = TAG_SERVICE(event->tag), generation = TAG_GENERATION(event->tag);
-    if (event->kind != EVENT_DEATH || i == 0 || i >= shell.state->count) return;
-    if (event->process != shell.child[i].process) return;
+    if (i == 0 || i >= shell.state->count || event->process != shell.child[i].process) return;
+    if (event->kind == EVENT_IRQ_STORM)
+        happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
+                                          .service = i,
+                                          .generation = generation,
+                                          .cause = CAUSE_IRQ_STORM});
+    if (event->kind != EVENT_DEATH) return;
     /* A death before READY belongs to the same outage. */
     if (!shell.child[i].death_tsc) shell.child[i].death_tsc = event->tsc;
     spawn_forget(i);

@@ -66,7 +66,8 @@ static void grant_hardware(uint32_t i)
         grant_add(i, name, base, ports, RIGHT_MANAGE, false);
     }
     for (uint32_t n = 0; n < m->irq_count; n++) {
-        handle_t irq = need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0), i, "irq", m->irq[n]);
+        handle_t irq =
+            need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0, m->irq_limit), i, "irq", m->irq[n]);
         format(name, sizeof(name), "irq:%u", m->irq[n]);
         grant_add(i, name, m->irq[n], irq, RIGHT_MANAGE, false);
     }

@@ -43,7 +43,7 @@ DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
 GROUP = struct.Struct(f"<{NAME_MAX}sHH")
 SERVICE = struct.Struct(
-    f"<{NAME_MAX}s{NAME_MAX}sI2H" "10I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
+    f"<{NAME_MAX}s{NAME_MAX}sI2H" "11I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
 
 
@@ -229,6 +229,7 @@ PROGRAM = BOTH | {key: boolean for key in FLAGS if key not in ("optional", "dma"
     "session": choice("block", "stream"),
     "ports": many(PORTS, PORTS_MAX),
     "irq": many(integer(0, 255), IRQS_MAX),
+    "irq_limit": integer(0, 1000000),
 }
 POLICY = {
     "restart": choice(*RESTART),
@@ -251,7 +252,7 @@ TOP = {"system": table, "defaults": table, "group": table, "service": table}
 FALLBACK = {
     "restart": "permanent", "intensity": 5, "period_ms": 10000, "backoff_initial_ms": 0,
     "backoff_max_ms": 0, "watchdog_ms": 0, "start_timeout_ms": 5000, "quota_pages": 256, "priority": 10,
-    "budget_us": 0, "budget_period_us": 0, "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [],
+    "budget_us": 0, "budget_period_us": 0, "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
     "depends": [], "group": None, "args": "", "session": None,
 } | {key: False for key in FLAGS}
 
@@ -532,7 +533,7 @@ def pack_service(row, index, group_index):
         row["name"].encode(), row["image"].encode(), row["flags"], RESTART[row["restart"]],
         group_index.get(row["group"], NONE), row["intensity"], row["period_ms"], row["backoff_initial_ms"],
         row["backoff_max_ms"], row["watchdog_ms"], row["start_timeout_ms"], row["priority"],
-        row["budget_us"], row["budget_period_us"], row["quota_pages"], len(row["depends"]),
+        row["budget_us"], row["budget_period_us"], row["quota_pages"], row["irq_limit"], len(row["depends"]),
         len(row["calls"]), len(row["sessions"]), len(row["ports"]), len(row["irq"]), len(row["pci"]),
         *pad(depends, 2 * DEPENDS_MAX), *pad([index[c] for c in row["calls"]], DEPENDS_MAX),
         *pad([index[c] for c in row["sessions"]], DEPENDS_MAX), *pad(ports, 2 * PORTS_MAX),

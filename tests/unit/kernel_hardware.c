@@ -592,3 +592,84 @@ Test(hardware, a_process_has_only_so_many)
     make(timer_create, n, 1);
     account_check(process_root);
 }
+
+/* --- Interrupt storms -------------------------------------------------------------------------------- */
+
+struct storm {
+    struct child driver;
+    handle_t irq; /* the driver's */
+};
+
+static struct storm storm_make(enum irq_kind kind, uint32_t limit)
+{
+    handle_t table = make(memory_create_device, boot_root, HOST_DEVICE_BASE, 1);
+    handle_t i = kind == IRQ_GSI ? make(irq_create, boot_root, IRQ_GSI, 4, 0, 0, limit)
+                                 : make(irq_create, boot_root, IRQ_MSIX, 0, table, 3, limit);
+    handle_t events = make(notification_create, 0);
+    expect_ok(sys(event_bind, events, 1));
+    buffer_make(USER_DYNAMIC);
+    struct storm s = {.driver = child_make(1)};
+    s.irq = grant(&s.driver, i, RIGHT_MANAGE, 0);
+    run_as(s.driver.thread);
+    handle_t n = make(notification_create, 0);
+    expect_ok(sys(irq_bind, s.irq, n, 1));
+    return s;
+}
+
+static void event_expect(const struct storm *s, enum process_event_kind kind, enum cause cause)
+{
+    struct process_event e;
+    expect_ok(sys(process_event, USER_DYNAMIC));
+    cr_assert_eq(user_read(process_root, &e, (vaddr_t){USER_DYNAMIC}, sizeof e), OK);
+    cr_assert_eq(e.kind, (unsigned)kind);
+    cr_assert_eq(e.cause, (unsigned)cause);
+    cr_assert_eq(e.process, s->driver.handle);
+}
+
+Test(hardware, a_storm_is_masked_and_reported)
+{
+    struct storm s = storm_make(IRQ_MSIX, 0);
+    host.log_length = 0;
+    for (unsigned i = 0; i < IRQ_LIMIT; i++) cr_assert(host_irq_raise(IRQ_MSIX, 3), "interrupt %u", i);
+    cr_assert_eq(trace_count(TRACE_IRQ_STORM), 0);
+    host_irq_raise(IRQ_MSIX, 3);
+    cr_assert(!host_irq_raise(IRQ_MSIX, 3), "it goes on");
+    cr_assert_eq(trace_count(TRACE_IRQ_STORM), 1);
+    cr_assert(strstr(host.log, "interrupt storm") && strstr(host.log, "[1.1]"), "%s", host.log);
+    expect_ok(sys(irq_ack, s.irq));
+    cr_assert(!host_irq_raise(IRQ_MSIX, 3), "an acknowledgement unmasks it");
+    run_as(root_thread());
+    event_expect(&s, EVENT_IRQ_STORM, CAUSE_NONE);
+    expect_ok(sys(process_kill, s.driver.handle, CAUSE_IRQ_STORM));
+    event_expect(&s, EVENT_DEATH, CAUSE_IRQ_STORM);
+    account_check(process_root);
+}
+
+/* A level-triggered line that its device never lowers comes again at each acknowledgement. */
+Test(hardware, a_line_that_stays_up_is_a_storm)
+{
+    struct storm s = storm_make(IRQ_GSI, 50);
+    unsigned came = 0;
+    while (host_irq_raise(IRQ_GSI, 4) && came < 1000) {
+        came++;
+        expect_ok(sys(irq_ack, s.irq));
+        host_advance(10000);
+    }
+    cr_assert_eq(came, 51);
+    cr_assert_eq(host_irq_find(IRQ_GSI, 4)->state, HOST_IRQ_MASKED);
+    handle_t n = make(notification_create, 0);
+    expect_ok(sys(irq_bind, s.irq, n, 1));
+    cr_assert(host_irq_raise(IRQ_GSI, 4), "who binds it anew gets interrupts again");
+}
+
+Test(hardware, a_busy_interrupt_is_no_storm)
+{
+    struct storm s = storm_make(IRQ_MSIX, 0);
+    for (unsigned i = 0; i < 20 * IRQ_LIMIT; i++) {
+        cr_assert(host_irq_raise(IRQ_MSIX, 3), "masked after %u", i);
+        run_as(s.driver.thread);
+        expect_ok(sys(irq_ack, s.irq));
+        host_advance(IRQ_WINDOW_NS / IRQ_LIMIT + 1);
+    }
+    cr_assert_eq(trace_count(TRACE_IRQ_STORM), 0);
+}

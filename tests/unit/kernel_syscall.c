@@ -217,7 +217,7 @@ Test(syscall, a_log_line_stays_one_line)
     cr_assert_eq(user_write(process_root, at, text, sizeof text), OK);
     host.log_length = 0;
     expect_ok(sys(log, boot_trace, at.v, 13));
-    cr_assert_str_eq(host.log, "{\"a\":1}?fake?\n");
+    cr_assert_str_eq(host.log, "[0.1] {\"a\":1}?fake?\n");
     expect_ok(sys(log, boot_trace, at.v, 512));
     expect_ok(sys(log, boot_trace, at.v, 0));
     expect_status(sys(log, boot_trace, at.v, 513), E_ARGUMENT);
@@ -320,4 +320,66 @@ Test(boot, the_first_lines)
     cr_assert(strstr(host.log, "NO IOMMU"));
     cr_assert(strstr(host.log, "{\"boot\":"));
     cr_assert_eq(trace_count(TRACE_BOOT), 1);
+}
+
+/* --- Floods of evidence -------------------------------------------------------------------------------- */
+
+Test(syscall, a_line_says_who_wrote_it)
+{
+    struct child c = child_make(7);
+    handle_t theirs = grant(&c, boot_trace, RIGHT_WRITE, 0);
+    run_as(c.thread);
+    vaddr_t at = buffer_make(USER_DYNAMIC);
+    cr_assert_eq(user_write(c.process, at, "KERNEL PANIC: no", 16), OK);
+    host.log_length = 0;
+    expect_ok(sys(log, theirs, at.v, 16));
+    cr_assert_str_eq(host.log, "[7.1] KERNEL PANIC: no\n");
+}
+
+Test(syscall, a_flood_of_lines_is_dropped_and_reported)
+{
+    struct child c = child_make(7);
+    handle_t theirs = grant(&c, boot_trace, RIGHT_WRITE, 0), mine = boot_trace;
+    run_as(c.thread);
+    vaddr_t at = buffer_make(USER_DYNAMIC);
+    unsigned written = 0, dropped = 0;
+    for (unsigned i = 0; i < 2 * LOG_BURST / 512; i++) {
+        struct result r = sys(log, theirs, at.v, 512);
+        written += r.status == OK;
+        dropped += r.status == E_QUOTA;
+    }
+    cr_assert_eq(written, LOG_BURST / 512);
+    cr_assert_eq(dropped, LOG_BURST / 512);
+    run_as(root_thread());
+    vaddr_t own = buffer_make(USER_DYNAMIC);
+    expect_ok(sys(log, mine, own.v, 512)); /* the others' lines are not its victims */
+    host_advance(HOST_TSC_HZ);
+    run_as(c.thread);
+    host.log_length = 0;
+    expect_ok(sys(log, theirs, at.v, 1));
+    cr_assert(strstr(host.log, "[7.1] writes too much: 512 lines dropped"), "%s", host.log);
+}
+
+/* Processes made by a service: their tag is its own, and they share a bounded part of the trace. */
+Test(syscall, a_fork_bomb_does_not_wash_the_trace_away)
+{
+    struct child c = child_create(400, TAG_MAKE(7, 1), TEST_SCHED);
+    handle_t image = grant(&c, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
+    child_start(&c);
+    run_as(c.thread);
+    uint64_t before = ((const struct trace_header *)arch_direct(trace_paddr()))->head;
+    for (unsigned i = 0; i < 500; i++) {
+        handle_t p = make(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, 32, TAG_MAKE(3, 9), TEST_SCHED);
+        cr_assert_eq(object_at(c.process, p)->tag, TAG_MAKE(7, 1), "it speaks for another service");
+        expect_ok(sys(process_start, p, 0));
+        expect_ok(sys(process_destroy, p));
+    }
+    cr_assert_eq(trace_count(TRACE_TRUNCATED), 1);
+    cr_assert_eq(((const struct trace_header *)arch_direct(trace_paddr()))->head - before, TRACE_CREDIT + 1);
+    expect_status(sys(trace_mark, 0, MARK_BENCH, 0), E_QUOTA);
+    run_as(root_thread());
+    uint64_t ends = trace_count(TRACE_FENCE_DONE);
+    expect_ok(sys(process_destroy, c.handle));
+    cr_assert_eq(trace_count(TRACE_FENCE_DONE), ends + 1, "its own end is not told");
+    account_check(process_root);
 }

@@ -57,8 +57,9 @@ static inline struct sys_result sys_dma_create(handle_t r, uint32_t bdf)
     return bdf < 0x10000 ? give() : (struct sys_result){E_ARGUMENT, r, 0};
 }
 static inline struct sys_result sys_irq_create(handle_t r, int kind, uint32_t n, handle_t table,
-                                               uint32_t entry)
+                                               uint32_t entry, uint32_t limit)
 {
+    cr_assert(limit == 0); /* the kernel's own */
     cr_assert(r == 0 && kind == IRQ_MSIX && n == 0x20 && device[table].paddr == TABLE && entry < 4);
     irqs++;
     return give();

@@ -185,9 +185,10 @@ int main(int argc, char **argv)
     for (int g = 0; g < m->group_count; g++) printf("group %s %u\n", m->group[g].name, m->group[g].strategy);
     for (int i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%s", s->name, s->image, s->flags, s->restart, s->group,
+        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%s", s->name, s->image, s->flags, s->restart, s->group,
                s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->watchdog_ms,
-               s->start_timeout_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages, s->args);
+               s->start_timeout_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
+               s->irq_limit, s->args);
         for (int d = 0; d < s->depend_count; d++) printf("|d%u.%u", s->depend[d].service, s->depend[d].kind);
         for (int d = 0; d < s->call_count; d++) printf("|c%u", s->call[d]);
         for (int d = 0; d < s->session_count; d++) printf("|s%u", s->session[d]);
@@ -221,14 +222,14 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
                "image_access = true\ncontrol = true\nendpoint = true\nquota_pages = 4711\npriority = 19\n"
                "calls = ['echo']\nsessions = ['uart']\nports = [{base=0x60,count=1},{base=0x64,count=2}]\n"
-               "irq = [1, 12]\npci = [{vendor=0x8086,device=0x10d3},{vendor=1,device=2,nth=3}]\n")
+               "irq = [1, 12]\nirq_limit = 20\npci = [{vendor=0x8086,device=0x10d3},{vendor=1,device=2,nth=3}]\n")
     system, errors = house(text, all=program)
     assert not errors
     Path("m.bin").write_bytes(manifest.pack(system))
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[0] == "group g 1"
     assert lines[1].startswith("supervisor|supervisor|")
-    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|20|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

@@ -189,7 +189,7 @@ struct context *endpoint_call_fast(struct thread *caller)
     caller->endpoint = e;
     caller->replayed = false;
     endpoint_deliver(e, caller, server);
-    return sched_hand_over(caller, server);
+    return sched_hand_over(caller, server, NULL);
 }
 
 struct context *endpoint_reply_recv_fast(struct thread *server)
@@ -207,7 +207,7 @@ struct context *endpoint_reply_recv_fast(struct thread *server)
     server->endpoint = e;
     server->state = THREAD_RECV;
     list_append(&e->receivers, &server->queue);
-    return sched_hand_over(server, caller);
+    return sched_hand_over(server, caller, caller);
 }
 
 /* The server of a taken call is gone: the call waits for the next one, or fails. */

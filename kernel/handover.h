@@ -13,7 +13,8 @@ static inline bool sched_may_hand_over(const struct thread *to)
     return !(c->ready_mask >> to->priority) && (to->cpus & c->bit);
 }
 
-static inline struct context *sched_hand_over(struct thread *from, struct thread *to)
+/* client: whom from has just answered, and so worked for until now; NULL: nobody. */
+static inline struct context *sched_hand_over(struct thread *from, struct thread *to, struct thread *client)
 {
     struct cpu *c = arch_cpu();
     struct process *p = to->process;
@@ -21,7 +22,12 @@ static inline struct context *sched_hand_over(struct thread *from, struct thread
     c->since_tsc = now;
     from->process->cpu_tsc += ticks;
     from->slice_tsc = 0;
-    if (from->budget) sched_charge_budget(from, ticks, now);
+    if (from->budget) sched_charge_budget(from->budget, !from->priority, ticks, now);
+    if (client) {
+        if (client->budget) sched_charge_budget(client->budget, false, ticks, now);
+    } else if (__builtin_expect(from->client != NULL, 0)) {
+        sched_charge_clients(from, ticks, now);
+    }
     to->state = THREAD_RUNNING;
     c->current = to;
     c->switches++;

@@ -158,13 +158,14 @@ struct budget *sched_budget_init(struct process *p)
     return &p->budget;
 }
 
-void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now)
+/* overtime: it ran at priority 0, because nobody else would: not at a new period's cost. */
+void sched_charge_budget(struct budget *b, bool overtime, uint64_t ticks, uint64_t now)
 {
-    for (struct budget *b = t->budget; b; b = b->outer) {
+    for (; b; b = b->outer) {
         if (now >= b->period_end_tsc) {
             b->period_end_tsc = now + b->period_tsc;
             b->used_tsc = 0;
-            if (!t->priority) continue; /* it ran because nobody else would: not at the new period's cost */
+            if (overtime) continue;
         }
         b->used_tsc += ticks;
     }
@@ -184,7 +185,8 @@ static inline void thread_charge(struct thread *t, uint64_t ticks, uint64_t now)
 {
     t->process->cpu_tsc += ticks;
     t->slice_tsc += ticks;
-    if (t->budget) sched_charge_budget(t, ticks, now);
+    if (t->budget) sched_charge_budget(t->budget, !t->priority, ticks, now);
+    sched_charge_clients(t, ticks, now);
 }
 
 static inline void account(struct cpu *c, uint64_t now)

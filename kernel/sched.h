@@ -57,6 +57,8 @@ struct thread { /* a page of its own */
     struct list exhausted;      /* in cpu->exhausted until then */
 };
 
+#define CLIENTS_CHARGED 4u /* a longer chain than any system has */
+
 struct trace_header;
 struct cpu {
     struct arch_cpu arch;   /* first: entry code reaches it through gs */
@@ -96,7 +98,15 @@ void sched_flush(struct process *p);
 bool inv_sched_nobody_waits(void);
 struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
 /* For handover.h. */
-void sched_charge_budget(struct thread *t, uint64_t ticks, uint64_t now);
+void sched_charge_budget(struct budget *b, bool overtime, uint64_t ticks, uint64_t now);
+/* A server works at its client's expense too, and at that of its client's client: a process has no more of the
+ * CPU because others work for it. */
+static inline void sched_charge_clients(const struct thread *t, uint64_t ticks, uint64_t now)
+{
+    unsigned depth = CLIENTS_CHARGED;
+    for (const struct thread *c = t->client; c && depth; c = c->client, depth--)
+        if (c->budget) sched_charge_budget(c->budget, false, ticks, now);
+}
 void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now); /* fire when it will be used up */
 /* The current thread still runs and nothing that is ready wants its place. */
 static inline bool sched_quiet(const struct cpu *c, const struct thread *t)

@@ -307,6 +307,33 @@ Test(sched, a_child_with_less_is_held_to_less)
     cr_assert(share >= 85 && share <= 95, "beside a tenth the other got %lu %%", share);
 }
 
+/* A server has no budget and works 10 us for each call of 1 us: its clients' budget is what limits them. */
+Test(sched, who_has_others_work_for_him_pays)
+{
+    handle_t e = make(endpoint_create, 0);
+    struct child server = child_at(1, 25, 0, 0), client = child_at(2, 20, BUDGET_US, PERIOD_US);
+    struct child low = child_at(3, 5, 0, 0);
+    handle_t in = grant(&server, e, RIGHT_READ, 0), out = grant(&client, e, RIGHT_WRITE, 0);
+    park();
+    expect_state(sys(recv, in), THREAD_RECV);
+    uint64_t before = host.tsc;
+    while (host.tsc - before < 10 * PERIOD_US * US) {
+        if (current() == server.thread) {
+            host_advance(10 * US);
+            if (current() == server.thread) sys(reply_recv, in, 0);
+        } else if (current() == client.thread && client.thread->priority) {
+            host_advance(US);
+            if (current() == client.thread) sys(call, out, 0);
+        } else {
+            host_advance(US);
+        }
+    }
+    uint64_t share = (server.process->cpu_tsc + client.process->cpu_tsc) * 100 / (host.tsc - before);
+    cr_assert(share >= 8 && share <= 12, "a client with a tenth and its server got %lu %%", share);
+    cr_assert_lt(low.process->cpu_tsc, host.tsc);
+    cr_assert_gt(server.process->cpu_tsc, 5 * client.process->cpu_tsc);
+}
+
 Test(sched, a_sleeper_keeps_its_budget)
 {
     struct child c = child_at(1, 20, BUDGET_US, PERIOD_US), low = child_at(2, 5, 0, 0);

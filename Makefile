@@ -6,8 +6,8 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test chaos sim bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+TARGETS := all image run debug test chaos sim hostile exhaust bench check docs format size doctor deps clean help
+VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -21,6 +21,7 @@ $(call from_command_line,KILLS,)
 $(call from_command_line,DRIVER,)
 $(call from_command_line,FAULT,)
 $(call from_command_line,DISK,)
+$(call from_command_line,SECONDS,)
 $(call from_command_line,QEMU_EXTRA,)
 $(call from_command_line,V,0)
 $(call from_command_line,NOREPLAY,0)
@@ -28,7 +29,7 @@ $(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build
 $(call from_command_line,JOBS,$(shell nproc))
 $(call from_command_line,PEERS,)
 $(call from_command_line,PAIRS,)
-export SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+export SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -47,6 +48,8 @@ options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_test := SEED
 options_sim := SEED SEEDS
+options_hostile := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED SECONDS
+options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
@@ -91,6 +94,15 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 	$(build) $(BUILD)/tests/sim/sim
 	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
 	    --first $(or $(SEED),1),--seed $(SEED))
+
+hostile: deps ## a hostile process attacks while the workload runs; the kernel's records are judged from outside
+	$(build) $(BUILD)/image/hostile/boot.img $(BUILD)/kernel/kernel.elf
+	@$(PYTHON) faultinject/isolation.py attack --build $(BUILD) $(machine) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(SECONDS),--seconds $(SECONDS))
+
+exhaust: deps ## floods of everything, and what the others feel of each
+	$(build) $(BUILD)/image/hostile/boot.img $(BUILD)/kernel/kernel.elf
+	@$(PYTHON) faultinject/isolation.py exhaust --build $(BUILD) $(machine) $(if $(SECONDS),--seconds $(SECONDS))
 
 bench: deps ## measure: build/bench/latest/bench.json; PEERS=linux: with Linux beside it
 	$(if $(PEERS),@tools/deps.sh musl-tools)

@@ -9,4 +9,17 @@ enum protocol_label {
 #undef MESSAGE
 };
 
+enum flood_kind { /* w0 of HOSTILE_FLOOD */
+                  FLOOD_SPAWN = 1,
+                  FLOOD_CALLS,
+                  FLOOD_SIGNALS,
+                  FLOOD_CAPABILITIES,
+                  FLOOD_MEMORY,
+                  FLOOD_TIMERS,
+                  FLOOD_LOG,
+                  FLOOD_MAPPINGS,
+                  FLOOD_MARKS,
+                  FLOOD_REQUESTS,
+};
+
 #endif

@@ -28,11 +28,11 @@ class GuestGone(Exception):
 
 class LogReader(threading.Thread):
     """Reads the log socket to its end, so that the guest never waits for us. Lines that are objects go
-    to `events`; on_event sees each first, in order, on this thread."""
+    to `events`; on_event sees each first, in order, on this thread; on_line(writer, text) all others."""
 
-    def __init__(self, log, on_event=lambda event: None):
+    def __init__(self, log, on_event=lambda event: None, on_line=lambda writer, line: None):
         super().__init__(daemon=True)
-        self.log, self.on_event = log, on_event
+        self.log, self.on_event, self.on_line = log, on_event, on_line
         self.events = queue.Queue()
         self.panic = None
         self.bad_lines = []
@@ -58,6 +58,7 @@ class LogReader(threading.Thread):
             self.panic = line
             self.events.put({"panic": line})
         if not line.startswith("{"):
+            self.on_line(writer, line)
             return
         try:
             event = json.loads(line)

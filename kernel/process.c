@@ -159,7 +159,7 @@ static void death_stop(struct process *p)
     p->state = PROCESS_DEAD;
     list_each(struct endpoint, e, &p->endpoints, of_server) endpoints++;
     endpoint_server_died(p); /* new generation before anybody hears of the death */
-    trace(TRACE_FENCE_GENERATION, p->object.tag, endpoints, 0);
+    trace_process(TRACE_FENCE_GENERATION, p, endpoints, 0);
     list_each(struct thread, t, &p->threads, of_process) thread_destroy(t);
 }
 

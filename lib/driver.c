@@ -296,6 +296,9 @@ static bool driver_message(struct driver *d, struct message *m)
         driver_signals(d, m->badge);
         return false;
     }
+    for (uint32_t n = INFO_CAPS(m->info), i = MESSAGE_WORDS - n; i < MESSAGE_WORDS; i++)
+        if (m->w[i] != 0)
+            (void)sys_cap_delete(m->w[i]); /* nobody asked for them: they must not fill our table */
     if (d->ops->call != NULL)
         d->ops->call(d, m);
     else

@@ -18,6 +18,7 @@ if [ "${1:-}" = --help ]; then
   DISK=file       also attach this raw or qcow2 image; it is never written
   PEERS=linux     also measure this one, on the same machine (make bench)
   PAIRS=5         how often, 1 to 100 (with PEERS)
+  SECONDS=60      how long make hostile attacks; for make exhaust, each flood (5)
   QEMU_EXTRA=...  further arguments of QEMU
   V=1             print commands
   BUILD=build     where everything is built        JOBS=n  compile n files at once
@@ -39,6 +40,7 @@ number SMP "$SMP" 1 16
 number JOBS "$JOBS" 1 1024
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
+[ -z "$SECONDS" ] || number SECONDS "$SECONDS" 1 86400
 [ -z "$KILLS" ] || number KILLS "$KILLS" 1 1000000
 case $PEERS in '' | linux) ;; *) refuse "PEERS=$PEERS" "linux" ;; esac
 [ -z "$PAIRS" ] || number PAIRS "$PAIRS" 1 100

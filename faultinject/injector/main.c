@@ -6,7 +6,7 @@
  * strike stays armed and no process capability is kept after it.
  * What it reports is for orientation; what happened is read from the kernel trace by the host.
  *
- * Orders: hello | rest | start seed | stop | hash | trial n service fault [instructions delay_us second
+ * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | trial n service fault [instructions delay_us second
  * seed limit_ms]. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
@@ -275,10 +275,10 @@ static void rest_report(void)
         i.idle_tsc, rdtsc());
 }
 
-/* start, stop and hash are passed on to the process that does the work. */
-static void pass_on(const char *op, const char *service, uint16_t label, uint64_t value)
+/* Orders for others are passed on to the process that does the work. */
+static void pass_on(const char *op, const char *service, uint16_t label, uint64_t value, uint64_t ms)
 {
-    struct message m = {.w = {value}};
+    struct message m = {.w = {value, ms}};
     handle_t endpoint = cap_find(service);
     status_t status = endpoint == 0 ? E_NOT_FOUND : service_call(endpoint, label, &m);
 
@@ -314,11 +314,17 @@ static void order_run(const char *line, bool cut)
     else if (strcmp(op, "rest") == 0)
         rest_report();
     else if (strcmp(op, "start") == 0)
-        pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0));
+        pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0), 0);
     else if (strcmp(op, "stop") == 0)
-        pass_on(op, "workload", WORKLOAD_STOP, 0);
+        pass_on(op, "workload", WORKLOAD_STOP, 0, 0);
     else if (strcmp(op, "hash") == 0)
-        pass_on(op, "diskhash", DISKHASH_START, 0);
+        pass_on(op, "diskhash", DISKHASH_START, 0, 0);
+    else if (strcmp(op, "attack") == 0)
+        pass_on(op, "hostile", HOSTILE_ATTACK, json_number(&order, "seed", 0), json_number(&order, "ms", 0));
+    else if (strcmp(op, "flood") == 0)
+        pass_on(op, "hostile", HOSTILE_FLOOD, json_number(&order, "kind", 0), json_number(&order, "ms", 0));
+    else if (strcmp(op, "measure") == 0)
+        pass_on(op, "meter", METER_MEASURE, json_number(&order, "ms", 0), 0);
     else if (strcmp(op, "call") == 0)
         call_run(&order);
     else if (strcmp(op, "hello") == 0) {
@@ -326,8 +332,10 @@ static void order_run(const char *line, bool cut)
         targets_log();
         log_line("{\"injector\":{\"hello\":1,\"settled\":%u}}", settled);
     } else
-        log_line("{\"error\":\"bad order, unknown op '%s'; known: call hello rest start stop hash trial\"}",
-                 op);
+        log_line(
+            "{\"error\":\"bad order, unknown op '%s'; known: call hello rest start stop hash attack flood "
+            "measure trial\"}",
+            op);
 }
 
 static status_t open_all(void)

@@ -174,8 +174,8 @@ status_t claim_irq(struct claim *c, uint64_t entry, handle_t *irq)
 {
     if (entry >= c->msix.entries || entry >= IRQS_MAX) return E_ARGUMENT;
     if (c->irq[entry] == 0) {
-        struct sys_result made =
-            sys_irq_create(root, IRQ_MSIX, c->function->bdf, c->msix.table, c->msix.first + (uint32_t)entry, 0);
+        struct sys_result made = sys_irq_create(root, IRQ_MSIX, c->function->bdf, c->msix.table,
+                                                c->msix.first + (uint32_t)entry, 0);
         if (made.status != OK) return made.status;
         struct sys_result shared = sys_cap_derive(made.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
         if (shared.status != OK) return shared.status;

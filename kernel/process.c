@@ -188,11 +188,14 @@ static uint64_t death_fence(struct process *p)
 /* Youngest generation first, without recursion: how deep a family goes is its processes' choice. */
 static void children_destroy(struct process *p)
 {
-    while (!list_empty(&p->children)) {
-        struct process *child = p;
+    struct process *child = p;
+    for (;;) {
         while (!list_empty(&child->children))
             child = container_of(child->children.next, struct process, sibling);
+        if (child == p) return;
+        struct process *up = child->parent;
         process_destroy(child);
+        child = up;
     }
 }
 

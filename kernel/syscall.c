@@ -302,12 +302,12 @@ static status_t sys_memory_create_device(struct thread *t, struct context *c)
 static status_t decode_memory(struct thread *t, handle_t h, uint32_t rights, struct memory **out)
 {
     struct trace *ring;
-    if (decode(t, h, OBJECT_TRACE, RIGHT_READ, &ring) == OK) {
-        REQUIRE(!(rights & ~(uint32_t)RIGHT_READ), E_RIGHTS);
-        *out = ring->memory;
-        return OK;
-    }
-    return decode(t, h, OBJECT_MEMORY, rights, out);
+    status_t s = decode(t, h, OBJECT_TRACE, RIGHT_READ | (rights & RIGHT_GRANT), &ring);
+    if (s == E_TYPE) return decode(t, h, OBJECT_MEMORY, rights, out);
+    if (s != OK) return s;
+    REQUIRE(!(rights & ~(uint32_t)(RIGHT_READ | RIGHT_GRANT)), E_RIGHTS);
+    *out = ring->memory;
+    return OK;
 }
 
 static status_t sys_memory_map(struct thread *t, struct context *c)
@@ -318,7 +318,8 @@ static status_t sys_memory_map(struct thread *t, struct context *c)
     TRY(decode_process(t, c->handle, &p));
     REQUIRE(p->state != PROCESS_DEAD, E_STATE);
     REQUIRE(!(prot & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
-    TRY(decode_memory(t, c->info, (uint32_t)prot, &m));
+    /* Into another process it is a gift. */
+    TRY(decode_memory(t, c->info, (uint32_t)prot | (p == t->process ? 0 : RIGHT_GRANT), &m));
     TRY(mapping_create(p, m, (vaddr_t){c->w[0]}, c->w[1], c->w[2], (uint32_t)prot));
     mapping_bind(mapping_find(p, (vaddr_t){c->w[0]}), cap_lookup(t->process, c->info));
     return OK;
@@ -363,7 +364,7 @@ static status_t sys_process_grant(struct thread *t, struct context *c)
     TRY(decode(t, c->handle, OBJECT_PROCESS, RIGHT_MANAGE, &p));
     struct capability *k = cap_lookup(t->process, c->info);
     REQUIRE(k, E_HANDLE);
-    REQUIRE(!(c->w[0] & ~(uint64_t)k->rights), E_RIGHTS);
+    REQUIRE((k->rights & RIGHT_GRANT) && !(c->w[0] & ~(uint64_t)k->rights), E_RIGHTS);
     REQUIRE(p->state != PROCESS_DEAD, E_STATE);
     ROOM(p);
     c->w[0] = cap_derive(p, k, (uint32_t)c->w[0], c->w[1]);
@@ -708,7 +709,7 @@ static status_t sys_inject(struct thread *t, struct context *c)
     case INJECT_POKE: return inject_memory(p, c, true);
     case INJECT_MAP:
         REQUIRE(!(c->w[3] & ~(uint64_t)(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)), E_ARGUMENT);
-        TRY(decode(t, c->w[1], OBJECT_MEMORY, (uint32_t)c->w[3], &m));
+        TRY(decode(t, c->w[1], OBJECT_MEMORY, (uint32_t)c->w[3] | RIGHT_GRANT, &m));
         TRY(mapping_create(p, m, (vaddr_t){c->w[2]}, 0, m->pages, (uint32_t)c->w[3]));
         mapping_bind(mapping_find(p, (vaddr_t){c->w[2]}), cap_lookup(t->process, c->w[1]));
         return OK;
@@ -764,16 +765,13 @@ static handler *const handlers[SYSCALL_COUNT] = {
 #undef SYSCALL
 };
 
-/* No handler switches threads, so who runs after it is the caller, or nobody: it ended itself. Asking again
- * is shorter than remembering. */
 struct context *syscall_dispatch(struct thread *t)
 {
     uint64_t number = t->context.status;
     status_t s = E_SYSCALL;
     if (__builtin_expect(number < SYSCALL_COUNT, 1)) s = handlers[number](t, &t->context);
     struct cpu *cpu = arch_cpu();
-    t = cpu->current;
-    if (__builtin_expect(!t, 0)) return sched_switch();
+    if (cpu->current != t) return sched_switch(); /* it ended itself */
     t->context.status = s;
     return sched_quiet(cpu, t) ? &t->context : sched_switch();
 }

@@ -146,6 +146,21 @@ Test(capability, a_grant_needs_manage_and_no_more_rights_than_held)
     cr_assert_eq(r.w[2], 9);
 }
 
+Test(capability, without_the_right_to_give_nothing_leaves_a_process)
+{
+    struct child c = child_make(1);
+    handle_t m = make(memory_create, 0, 1, 0), keep = make(cap_derive, m, RIGHT_READ | RIGHT_WRITE, 0);
+    expect_status(sys(process_grant, c.handle, keep, RIGHT_READ, 0), E_RIGHTS);
+    expect_status(sys(process_grant, c.handle, keep, 0, 0), E_RIGHTS);
+    expect_status(sys(memory_map, c.handle, keep, USER_DYNAMIC, 0, 1, RIGHT_READ), E_RIGHTS);
+    expect_ok(sys(memory_map, 0, keep, USER_DYNAMIC, 0, 1, RIGHT_READ));
+    handle_t ring = make(cap_derive, boot_trace, RIGHT_READ, 0);
+    expect_status(sys(memory_map, c.handle, ring, USER_DYNAMIC, 0, 1, RIGHT_READ), E_RIGHTS);
+    expect_ok(sys(memory_map, c.handle, boot_trace, USER_DYNAMIC, 0, 1, RIGHT_READ));
+    expect_ok(sys(memory_map, c.handle, m, USER_DYNAMIC + PAGE_SIZE, 0, 1, RIGHT_READ));
+    expect_ok(sys(process_grant, c.handle, m, RIGHT_READ, 0));
+}
+
 Test(capability, a_dead_process_is_granted_nothing)
 {
     struct child c = child_make(1);

@@ -131,7 +131,9 @@ Test(inject, code_is_mapped_into_the_target)
                   E_ARGUMENT);
     expect_status(inject(target.handle, INJECT_MAP, 0, USER_DYNAMIC + 0x10000, RW), E_HANDLE);
     expect_status(inject(target.handle, INJECT_MAP, m, USER_DYNAMIC + 0x10000, RW), E_BUSY); /* W^X */
-    handle_t d = make(cap_derive, m, RIGHT_READ, 0);
+    handle_t keep = make(cap_derive, m, RIGHT_READ, 0);
+    expect_status(inject(target.handle, INJECT_MAP, keep, USER_DYNAMIC + 0x10000, RIGHT_READ), E_RIGHTS);
+    handle_t d = make(cap_derive, m, RIGHT_READ | RIGHT_GRANT, 0);
     expect_ok(inject(target.handle, INJECT_MAP, d, USER_DYNAMIC + 0x10000, RIGHT_READ));
     expect_ok(sys(cap_delete, d));
     cr_assert_null(mapping_find(target.process, (vaddr_t){USER_DYNAMIC + 0x10000}));

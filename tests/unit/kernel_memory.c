@@ -253,7 +253,7 @@ static bool is_mapped(struct process *p, uint64_t at)
 Test(memory, a_mapping_ends_with_the_capability_it_was_made_with)
 {
     struct child c = child_make(1);
-    handle_t m = make(memory_create, 0, 2, 0), d = make(cap_derive, m, RW, 0);
+    handle_t m = make(memory_create, 0, 2, 0), d = make(cap_derive, m, RW | RIGHT_GRANT, 0);
     expect_ok(sys(memory_map, 0, m, AT, 0, 2, RW));
     expect_ok(sys(memory_map, 0, d, AT + 2 * PAGE_SIZE, 0, 2, RW));
     expect_ok(sys(memory_map, c.handle, d, AT, 0, 2, RIGHT_READ));
@@ -292,7 +292,7 @@ Test(memory, a_mapping_ends_with_the_holder_of_its_capability)
 {
     struct child c = child_make(1), d = child_make(2);
     handle_t m = make(memory_create, 0, 1, 0), into = grant(&c, d.handle, RIGHT_MANAGE, 0);
-    handle_t theirs = grant(&c, m, RW, 0), other = grant(&d, m, RIGHT_READ, 0);
+    handle_t theirs = grant(&c, m, RW | RIGHT_GRANT, 0), other = grant(&d, m, RIGHT_READ, 0);
     run_as(d.thread);
     expect_ok(sys(memory_map, 0, other, AT + PAGE_SIZE, 0, 1, RIGHT_READ));
     run_as(c.thread);

@@ -308,7 +308,7 @@ static unsigned chain(struct process *family[], unsigned most, uint64_t quota)
                               TAG_MAKE(n + 1, 1), TEST_SCHED);
         if (r.status != OK) return n;
         family[n] = (struct process *)object_at(p, r.w[0]);
-        struct result g = sys(process_grant, r.w[0], image, RIGHT_READ | RIGHT_EXECUTE, 0);
+        struct result g = sys(process_grant, r.w[0], image, RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT, 0);
         if (g.status != OK || sys(process_start, r.w[0], 0).status != OK) return n + 1;
         image = g.w[0];
         run_as(thread_of(family[n]));
@@ -333,7 +333,7 @@ Test(process, a_grandchild_kills_its_own_ancestor)
 {
     struct child c = child_create(1000, TAG_MAKE(1, 1), TEST_SCHED);
     handle_t image = grant(&c, boot_image, RIGHT_READ | RIGHT_EXECUTE, 0);
-    handle_t self = grant(&c, c.handle, RIGHT_MANAGE, 0); /* to itself, to be passed on */
+    handle_t self = grant(&c, c.handle, RIGHT_MANAGE | RIGHT_GRANT, 0); /* to itself, to be passed on */
     child_start(&c);
     run_as(c.thread);
     handle_t h = make(process_create, image, IMAGE_FILE, ELF_FILE_BYTES, 200, TAG_MAKE(2, 1), TEST_SCHED);

@@ -51,7 +51,8 @@ static void slot_in_flight(struct rsession *s, uint32_t slot, uint64_t id, struc
 
     if (s->attempt_id[slot] != id) s->attempts[slot] = 0;
     s->attempt_id[slot] = id;
-    s->attempts[slot]++;
+    if (s->attempts[slot] < SESSION_ATTEMPTS_MAX)
+        s->attempts[slot]++; /* a hostile driver can take a poisoning back */
     report->in_flight++;
     if (s->attempts[slot] >= SESSION_ATTEMPTS_MAX) {
         store(&e->status, E_POISONED);

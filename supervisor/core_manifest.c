@@ -40,10 +40,9 @@ static const char *check_header(const struct manifest *m, size_t bytes)
     return NULL;
 }
 
-static const char *check_policy(const struct manifest *m, const struct manifest_service *s)
+static const char *check_policy(const struct manifest_service *s)
 {
     if (s->restart > RESTART_TEMPORARY) return "unknown restart kind";
-    if (s->group != MANIFEST_NONE && s->group >= m->group_count) return "no such group";
     if (s->intensity > SUPERVISOR_INTENSITY_MAX) return "intensity out of range";
     if (s->period_ms == 0 || s->period_ms > 3600000) return "period out of range";
     if (s->backoff_initial_ms > s->backoff_max_ms || s->backoff_max_ms > 3600000)
@@ -88,8 +87,9 @@ static const char *check_service(const struct manifest *m, uint32_t i)
     if (s->args[sizeof(s->args) - 1] != 0) return "args too long";
     for (uint32_t j = 0; j < i; j++)
         if (!names_differ(m->service[j].name, s->name)) return "a name used before";
+    if (s->group != MANIFEST_NONE && s->group >= m->group_count) return "no such group";
     if (i == 0) return s->depend_count ? "the supervisor depends on something" : NULL;
-    if ((wrong = check_policy(m, s))) return wrong;
+    if ((wrong = check_policy(s))) return wrong;
     return check_lists(m, s, i);
 }
 

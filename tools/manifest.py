@@ -281,6 +281,13 @@ class Service:
         return self.system, ("service", self.name)
 
 
+def exists(path):
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
 def load(path, shown, problems):
     try:
         return Source(path, shown)
@@ -288,6 +295,8 @@ def load(path, shown, problems):
         at = re.search(r"\(at line (\d+)", str(e))
         line = at.group(1) if at else path.read_text().count("\n") + 1
         problems.lines.append(f"{shown}:{line}: {str(e).split(' (at')[0]}; expected TOML 1.0")
+    except RecursionError:
+        problems.lines.append(f"{shown}:1: nested too deeply; expected lists and tables a few levels deep")
     except UnicodeDecodeError:
         problems.lines.append(f"{shown}:1: not UTF-8 text; expected TOML 1.0")
     except OSError as e:
@@ -342,7 +351,7 @@ def read_service(label, own, source, root, programs, problems):
     use = own["use"]
     if use not in programs:
         file = root / use / "manifest.toml"
-        if not file.is_file():
+        if not exists(file):
             problems.add(source, at + ("use",), f"`{use}` has no manifest.toml", "the folder of a program")
             programs[use] = None
         else:

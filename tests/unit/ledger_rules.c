@@ -55,6 +55,17 @@ Test(ledger, poisoned_at_the_fifth_death_and_alone)
     cr_assert_not(ledger_nonsense(s, 0), "recovery's own completion is believed");
 }
 
+/* The next incarnation takes the poisoning back in the ledger, which it may write, and dies with it: 300 times. */
+Test(ledger, poisoned_stays_poisoned)
+{
+    for (uint32_t gen = 1; gen < 300; gen++) {
+        request_put(s, 0, 1, gen);
+        s->ledger->entry[0].completed_id = 0;
+        struct attach_report r = attach(f, DISK, gen + 1, SESSION_BLOCK);
+        cr_assert_eq(r.poisoned, gen >= SESSION_ATTEMPTS_MAX, "death %u", gen);
+    }
+}
+
 Test(ledger, attempts_start_anew_with_a_new_request)
 {
     request_put(s, 0, 1, 1);

@@ -773,6 +773,7 @@ Test(supervisor_manifest, accepts_a_good_one_and_refuses_each_bad_field)
     REFUSED(memset(entry(1)->args, 'x', sizeof(entry(1)->args)));
     REFUSED(entry(1)->restart = 3);
     REFUSED(entry(1)->group = 0);
+    REFUSED(entry(0)->group = 0);
     REFUSED(entry(1)->intensity = SUPERVISOR_INTENSITY_MAX + 1);
     REFUSED(entry(1)->period_ms = 0);
     REFUSED(entry(1)->backoff_initial_ms = 1);

@@ -219,6 +219,7 @@ static uint64_t *page_entry(const struct process *p, uint64_t va)
 status_t arch_space_create(struct process *p)
 {
     p->space.root = frame_alloc(p);
+    p->space.frames = p->space.root.v != 0;
     return p->space.root.v ? OK : E_QUOTA;
 }
 
@@ -227,6 +228,7 @@ static void tables_free(struct process *p, uint64_t table, unsigned level)
     for (unsigned i = 0; level > 0 && i < ENTRIES; i++)
         if (table_at(table)[i] & PTE_PRESENT) tables_free(p, table_at(table)[i], level - 1);
     frame_free(p, (paddr_t){table & PTE_FRAME});
+    p->space.frames--;
 }
 
 void arch_space_destroy(struct process *p)
@@ -250,6 +252,7 @@ static status_t tables_make(struct process *p, uint64_t va)
             paddr_t frame = frame_alloc(p);
             if (!frame.v) return E_QUOTA;
             *entry = frame.v | PTE_PRESENT;
+            p->space.frames++;
         }
         table = *entry;
     }
@@ -312,7 +315,9 @@ static uint64_t tables_count(uint64_t table, unsigned level)
     return n;
 }
 
-uint64_t host_table_frames(const struct process *p)
+uint64_t host_table_frames(const struct process *p) { return p->space.root.v ? p->space.frames : 0; }
+
+uint64_t host_table_walk(const struct process *p)
 {
     return p->space.root.v ? tables_count(p->space.root.v, LEVELS - 1) : 0;
 }

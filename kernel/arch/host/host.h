@@ -78,8 +78,9 @@ uint64_t host_touch(vaddr_t va, uint32_t prot);
 bool host_tlbs_true(void);
 /* What the CPU would find at va: the frame and rights, or v == 0 if not mapped. prot, device may be NULL. */
 paddr_t host_translate(const struct process *p, vaddr_t va, uint32_t *prot, bool *device);
-/* Frames that the tables of p take, the root included. */
+/* Frames that the tables of p take, the root included: by the port's account, and by walking them. */
 uint64_t host_table_frames(const struct process *p);
+uint64_t host_table_walk(const struct process *p);
 /* Lets time pass; the timer interrupt fires at each deadline on the way, on the CPU it is for. */
 void host_advance(uint64_t ticks);
 /* A device's access: the frame and offset that it reaches, or v == 0: blocked (and reported, if it is watched). */

@@ -15,7 +15,8 @@ struct arch_regs {
     bool again; /* arch_context_again: who plays the thread makes the call once more */
 };
 struct arch_space {
-    paddr_t root; /* v == 0: none. Four levels of 512 entries, as the machine has */
+    paddr_t root;    /* v == 0: none. Four levels of 512 entries, as the machine has */
+    uint64_t frames; /* of all its tables */
 };
 struct arch_domain { /* of the IOMMU: three levels of tables */
     paddr_t root;

@@ -6,8 +6,9 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test chaos sim hostile exhaust bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+TARGETS := all image run debug test model fuzz chaos sim hostile exhaust bench check docs format size doctor deps clean help
+VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
+             CALLS RUNS TARGET PLANT KEEP
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -29,7 +30,13 @@ $(call from_command_line,BUILD,$(if $(filter 1,$(NOREPLAY)),build/noreplay,build
 $(call from_command_line,JOBS,$(shell nproc))
 $(call from_command_line,PEERS,)
 $(call from_command_line,PAIRS,)
+$(call from_command_line,CALLS,10000000)
+$(call from_command_line,RUNS,10000000)
+$(call from_command_line,TARGET,)
+$(call from_command_line,PLANT,0)
+$(call from_command_line,KEEP,0)
 export SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+export CALLS RUNS TARGET PLANT KEEP
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -48,6 +55,8 @@ options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_test := SEED
 options_sim := SEED SEEDS
+options_model := SEED CALLS
+options_fuzz := SEED RUNS TARGET PLANT KEEP
 options_hostile := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED SECONDS
 options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
@@ -84,6 +93,16 @@ debug: deps ## the same stopped at reset, with gdb and the symbols of kernel and
 test: deps ## unit, model and system tests
 	$(build) images tests
 	@$(PYTHON) tools/test.py --build $(BUILD)
+
+model: deps ## random system calls against the reference model, every invariant after each
+	$(build) $(BUILD)/tests/model/syscalls
+	@$(PYTHON) tools/model.py --build $(BUILD) --calls $(CALLS) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+fuzz: deps ## libFuzzer on everything that reads what others wrote (PLANT=1: planted bugs must be found)
+	@tools/deps.sh clang libclang-rt-14-dev patch
+	$(build) $(if $(TARGET),$(BUILD)/fuzz/$(TARGET),fuzz)
+	@$(PYTHON) tools/fuzz.py $(if $(filter 1,$(PLANT)),plant,run) --build $(BUILD) --runs $(RUNS) --jobs $(JOBS) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET)) $(if $(filter 1,$(KEEP)),--keep)
 
 chaos: deps ## kill drivers under load, check that nothing is lost, print recovery times
 	$(build) $(BUILD)/image/chaos/boot.img

@@ -183,7 +183,7 @@ include bench/linux/build.mk
 CORE_SOURCES := $(wildcard supervisor/core*.c recovery/core*.c) efi/ranges.c efi/tables.c efi/verify.c
 HOST_KERNEL_SOURCES := $(wildcard kernel/*.c kernel/arch/host/*.c)
 UNIT_TESTS := $(patsubst %.c,%,$(wildcard tests/unit/*.c tests/model/*.c))
-tests: $(UNIT_TESTS:%=$(BUILD)/%)
+tests: $(UNIT_TESTS:%=$(BUILD)/%) fuzz-replay
 
 $(BUILD)/host/obj/%.o: % tools/build.mk | $(THIRD_PARTY)/bearssl.stamp
 	$(dir)
@@ -232,6 +232,44 @@ $(BUILD)/tests/sim/sim_checked: $(patsubst %,$(BUILD)/host/obj/%.o,$(SIM_SOURCES
 	$(call say,LD)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -o $@
 
+# --- Fuzzing -------------------------------------------------------------------------------------------------------
+# tests/fuzz/X.c becomes build/fuzz/X (clang, libFuzzer; `make fuzz`) and build/fuzz/replay/X (the compiler of the other
+# tests, takes files). It includes the sources that it attacks or has them from the archive of the pure cores.
+# The target syscall has the kernel's host port beside it, whose variables lie in sections of their own, so that
+# one copy of them makes the machine new.
+FUZZ_TARGETS := $(filter-out standalone,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+FUZZ_CC := clang
+FUZZ_INCLUDES := -Itests/fuzz/include $(HOST_KERNEL) -Iefi
+FUZZ_CFLAGS := $(filter-out -Wall -Wextra -Werror,$(common)) -w -O2 -fno-pic -fno-omit-frame-pointer \
+               -fsanitize=address,undefined -fno-sanitize-recover=all -D__SANITIZE_ADDRESS__=1 $(FUZZ_INCLUDES)
+FUZZ_STATE := --rename-section .data=fuzz_data --rename-section .bss=fuzz_bss,alloc,load,data,contents
+fuzz: $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
+fuzz-replay: $(FUZZ_TARGETS:%=$(BUILD)/fuzz/replay/%)
+
+$(BUILD)/fuzz/obj/%.o: %.c tools/build.mk
+	$(dir)
+	$(call say,CLANG)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
+	$(Q)$(if $(filter tests/fuzz/syscall.c kernel/%,$<),objcopy $(FUZZ_STATE) $@)
+FUZZ_KERNEL := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(HOST_KERNEL_SOURCES))
+FUZZ_CORE := $(filter supervisor/% recovery/%,$(CORE_SOURCES))
+$(BUILD)/fuzz/core.a: $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(FUZZ_CORE))
+	$(archive)
+fuzz_needs = $(if $(filter syscall,$1),$2,$3)
+define fuzz_rule
+$(BUILD)/fuzz/$1: $(call fuzz_needs,$1,$(FUZZ_KERNEL),$(BUILD)/fuzz/core.a)
+$(BUILD)/fuzz/replay/$1: $(call fuzz_needs,$1,$(BUILD)/host/kernel.a,$(BUILD)/host/core.a)
+endef
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_rule,$t)))
+$(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o
+	$(call say,LD)
+	$(Q)$(FUZZ_CC) -no-pie -fsanitize=address,undefined,fuzzer $(filter %.o %.a,$^) -o $@
+$(BUILD)/fuzz/replay/%: tests/fuzz/%.c tests/fuzz/standalone.c tools/build.mk
+	$(dir)
+	$(call say,CC)
+	$(Q)$(CC) $(HOST_CFLAGS) -Wno-unused-function -MF $@.d -MT $@ $(FUZZ_INCLUDES) $(filter %.c %.a,$^) -o $@
+.PHONY: fuzz fuzz-replay
+
 # --- Checks -----------------------------------------------------------------------------------------------------
 C_FILES := $(shell find abi kernel lib drivers supervisor recovery services faultinject bench efi tests \
            -name '*.[ch]' 2>/dev/null | sort)
@@ -256,5 +294,6 @@ check-size:
 size: $(BUILD)/kernel/kernel.boot
 	$(Q)$(PYTHON) tools/size.py --max 10000 --elf $(BUILD)/kernel/kernel.boot
 
--include $(shell find $(BUILD)/kernel $(BUILD)/user $(BUILD)/efi $(BUILD)/host $(BUILD)/tests \
+-include $(shell find $(BUILD)/kernel $(BUILD)/user $(BUILD)/efi $(BUILD)/host $(BUILD)/tests $(BUILD)/fuzz/obj \
+           $(BUILD)/fuzz/replay \
            -name '*.d' 2>/dev/null)

@@ -22,6 +22,11 @@ if [ "${1:-}" = --help ]; then
   QEMU_EXTRA=...  further arguments of QEMU
   V=1             print commands
   BUILD=build     where everything is built        JOBS=n  compile n files at once
+  CALLS=n         system calls that make model makes in all (10000000)
+  RUNS=n          executions of each fuzz target (10000000)
+  TARGET=name     only this fuzz target (file names in tests/fuzz)
+  PLANT=1         make fuzz: build each target with a planted bug, which must be found
+  KEEP=1          make fuzz: what was found new goes, minimised, into the kept corpus
   NOREPLAY=1      without recovery's replay, in build/noreplay: shows that chaos can fail
 TEXT
     exit 0
@@ -38,6 +43,8 @@ number() { # name, value, lowest, highest
 
 number SMP "$SMP" 1 16
 number JOBS "$JOBS" 1 1024
+number CALLS "$CALLS" 1 9999999999
+number RUNS "$RUNS" 1 9999999999
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$SECONDS" ] || number SECONDS "$SECONDS" 1 86400
@@ -53,6 +60,10 @@ case $MEM in *M) [ "${MEM%M}" -ge 128 ] || refuse "MEM=$MEM is too small" "128M 
 case $ACCEL in tcg | kvm | auto) ;; *) refuse "ACCEL=$ACCEL" "tcg kvm auto" ;; esac
 case $IOMMU in 0 | 1) ;; *) refuse "IOMMU=$IOMMU" "0 1" ;; esac
 case $V in 0 | 1) ;; *) refuse "V=$V" "0 1" ;; esac
+case $PLANT in 0 | 1) ;; *) refuse "PLANT=$PLANT" "0 1" ;; esac
+case $KEEP in 0 | 1) ;; *) refuse "KEEP=$KEEP" "0 1" ;; esac
+case $TARGET in '') ;; *) [ "$TARGET" != standalone ] && [ -f "tests/fuzz/$TARGET.c" ] ||
+    refuse "TARGET=$TARGET" "$(cd tests/fuzz && for f in *.c; do [ $f = standalone.c ] || printf '%s ' "${f%.c}"; done)" ;; esac
 case $NOREPLAY in 0 | 1) ;; *) refuse "NOREPLAY=$NOREPLAY" "0 1" ;; esac
 case $BUILD in build | build/*) ;; *) refuse "BUILD=$BUILD" "build, or a folder below build/" ;; esac
 case $BUILD in *..* | *[!A-Za-z0-9_./-]*) refuse "BUILD=$BUILD" "letters, digits, - _ . /, and no .." ;; esac

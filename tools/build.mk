@@ -162,6 +162,12 @@ ifeq ($(filter check-% size format,$(MAKECMDGOALS)),)
     -include $(SYSTEMS:%=$(BUILD)/image/%/programs.mk)
 endif
 
+# scale-N: the same programs as scale, N services.
+$(BUILD)/image/scale-%/programs.mk: system/scale.toml $(MANIFESTS) tools/manifest.py $(BUILD)/image/scale/system.img
+	$(dir)
+	$(call say,MANIF)
+	$(Q)$(PYTHON) tools/manifest.py $< --services $* -o $(@D)/manifest.bin && touch $@
+
 $(BUILD)/image/%/system.img: $(BUILD)/image/%/programs.mk tools/mkimage.py abi/bundle.h
 	$(call say,BUNDLE)
 	$(Q)$(PYTHON) tools/mkimage.py bundle --manifest $(@D)/manifest.bin --programs $(BUILD)/user/boot -o $@

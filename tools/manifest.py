@@ -8,6 +8,8 @@ offset with what the C compiler says). All mistakes are reported at once as
 Exit codes: 0 done, 2 the manifest or the command line is wrong.
 """
 import argparse
+import copy
+import heapq
 import json
 import os
 import re
@@ -156,6 +158,11 @@ def name(v, *_):
     return f"a name of 1 to {NAME_MAX - 1} characters of a-z, 0-9 and _"
 
 
+def reference(v, *_):
+    """The name of a service, which may be one of several instances."""
+    return name(v if not isinstance(v, str) or len(v) >= NAME_MAX else re.sub(r"\.[0-9]+$", "", v))
+
+
 def text(limit):
     def check(v, *_):
         ok = isinstance(v, str) and len(v.encode()) < limit and v.isprintable()
@@ -214,7 +221,7 @@ def check_table(data, shape, required, source, path, problems):
 PORTS = record({"base": integer(0, 0xFFFF), "count": integer(1, 256)}, ["base", "count"])
 PCI = record({"vendor": integer(0, 0xFFFF), "device": integer(0, 0xFFFF), "nth": integer(0, 255)},
              ["vendor", "device"])
-EDGE = record({"on": name, "kind": choice(*DEPEND)}, ["on", "kind"])
+EDGE = record({"on": reference, "kind": choice(*DEPEND)}, ["on", "kind"])
 BOTH = {  # in a program manifest; the system manifest may replace it
     "image": name,
     "pci": many(PCI, PCI_MAX),
@@ -222,8 +229,8 @@ BOTH = {  # in a program manifest; the system manifest may replace it
     "priority": integer(1, SUPERVISOR_PRIORITY - 1),
     "budget_us": integer(0, (1 << 28) - 1),
     "budget_period_us": integer(0, (1 << 28) - 1),
-    "calls": many(name, DEPENDS_MAX),
-    "sessions": many(name, DEPENDS_MAX),
+    "calls": many(reference, DEPENDS_MAX),
+    "sessions": many(reference, DEPENDS_MAX),
 }
 PROGRAM = BOTH | {key: boolean for key in FLAGS if key not in ("optional", "dma")} | {
     "session": choice("block", "stream"),
@@ -242,6 +249,7 @@ POLICY = {
 }
 SERVICE_KEYS = BOTH | POLICY | {
     "use": folder,
+    "instances": integer(1, SERVICES_MAX - 1),
     "depends": many(EDGE, DEPENDS_MAX),
     "group": name,
     "optional": boolean,
@@ -262,7 +270,8 @@ class Service:
     """A service of the system: values merged from its table, [defaults] and its program manifest."""
 
     def __init__(self, label, own, system, program, defaults):
-        self.name = label
+        self.name = label    # or NAME.N of several instances
+        self.label = label   # its table in the system manifest
         self.system, self.program = system, program
         self.own = own
         self.value = FALLBACK | {"image": own["use"].rstrip("/").split("/")[-1]}
@@ -275,10 +284,19 @@ class Service:
     def place(self, key, *more):
         """Where this value was written: (source, path)."""
         if key in self.own:
-            return self.system, ("service", self.name, key) + more
+            return self.system, ("service", self.label, key) + more
         if key in self.program.data:
             return self.program, (key,) + more
-        return self.system, ("service", self.name)
+        return self.system, ("service", self.label)
+
+    def instances(self):
+        """Itself, or what `instances` makes of it: the same but for the name, edges included."""
+        if "instances" not in self.own:
+            return [self]
+        out = [copy.copy(self) for _ in range(self.own["instances"])]
+        for n, instance in enumerate(out):
+            instance.name = f"{self.label}.{n}"
+        return out
 
 
 def exists(path):
@@ -304,8 +322,9 @@ def load(path, shown, problems):
     return None
 
 
-def read_system(path, root, problems):
-    """Returns (source, {name: Service} in file order) with every table checked for itself."""
+def read_system(path, root, problems, total=None):
+    """Returns (source, {name: Service} in file order) with every table checked for itself. total: as many
+    services in all, by the number of instances of the last table that has instances."""
     source = load(path, str(path), problems)
     if source is None:
         return None, {}
@@ -315,14 +334,38 @@ def read_system(path, root, problems):
     check_table(source.data.get("system", {}), {"chaos": boolean}, [], source, ("system",), problems)
     check_table(source.data.get("defaults", {}), POLICY, [], source, ("defaults",), problems)
     read_groups(source, problems)
+    if total:
+        set_total(source, total, problems)
     services, programs = {}, {}
     for label, own in source.data["service"].items():
         service = read_service(label, own, source, root, programs, problems)
         if service:
-            services[label] = service
-    if len(source.data["service"]) >= SERVICES_MAX:
-        problems.add(source, ("service",), "too many services", f"at most {SERVICES_MAX - 1}")
+            check_instances(service, problems)
+            services |= {instance.name: instance for instance in service.instances()}
+    if len(services) >= SERVICES_MAX:
+        problems.add(source, ("service",), f"{len(services)} services", f"at most {SERVICES_MAX - 1}")
     return source, services
+
+
+def set_total(source, total, problems):
+    tables = [own for own in source.data["service"].values() if isinstance(own, dict)]
+    several = [own for own in tables if isinstance(own.get("instances"), int)]
+    if not several:
+        problems.add(source, ("service",), f"not to be made {total} services", "a service with `instances = ...`")
+        return
+    several[-1]["instances"] += total - sum(own.get("instances", 1) for own in tables)
+
+
+def check_instances(s, problems):
+    if "instances" not in s.own:
+        return
+    last = s.instances()[-1].name
+    if len(last) >= NAME_MAX:
+        problems.add(*s.place("instances"), f"the name `{last}` is too long", f"at most {NAME_MAX - 1} characters")
+    for key in ("pci", "ports", "irq", "recovery"):
+        if s[key]:
+            problems.add(*s.place("instances"), f"several instances of `{s.name}`, which has `{key}`",
+                         "one service for each piece of hardware, and one recovery service")
 
 
 def read_groups(source, problems):
@@ -366,8 +409,13 @@ def read_service(label, own, source, root, programs, problems):
 
 
 # --- Rules between services -----------------------------------------------------------------------------
+def written(services):
+    """One of each table: what is wrong with one instance is wrong with all."""
+    return [s for s in services.values() if s.name in (s.label, f"{s.label}.0")]
+
+
 def check_system(source, services, problems):
-    for s in services.values():
+    for s in written(services):
         check_names(s, services, problems)
         check_authority(s, source, problems)
         check_numbers(s, problems)
@@ -375,8 +423,15 @@ def check_system(source, services, problems):
     check_shared(services, problems)
 
 
+def known_names(services):
+    out = {}
+    for s in services.values():
+        out.setdefault(s.label, []).append(s.name)
+    return ", ".join(n[0] if len(n) == 1 else f"{n[0]} to {n[-1]}" for n in out.values())
+
+
 def check_names(s, services, problems):
-    known = ", ".join(services)
+    known = known_names(services)
     for key in ("calls", "sessions"):
         for n, other in enumerate(s[key]):
             where = s.place(key, n)
@@ -408,7 +463,7 @@ def check_names(s, services, problems):
 
 def check_authority(s, source, problems):
     if s["inject"] and not source.data.get("system", {}).get("chaos", False):
-        problems.add(source, ("service", s.name), f"`{s.name}` holds the inject capability",
+        problems.add(source, ("service", s.label), f"`{s.name}` holds the inject capability",
                      "[system] chaos = true where a service may strike others")
     if s["dma"] and not s["pci"]:
         problems.add(*s.place("dma"), f"`{s.name}` says dma and drives no PCI function", "no dma here")
@@ -437,7 +492,7 @@ def check_recovery(source, services, problems):
                              f"`{s.name}` is a recovery service" if s else "no recovery service",
                              'exactly one, [service.recovery] use = "recovery"')
         return
-    for s in services.values():
+    for s in written(services):
         if (s["driver"] or s["session"] or s["sessions"]) and "recovery" not in s.edges and not s["recovery"]:
             s.edges["recovery"] = "restart-with"
         if len(s.edges) > DEPENDS_MAX:
@@ -487,16 +542,27 @@ def prerequisites(services):
 
 def sort_services(services, problems):
     """File order, except that what is depended on comes first. None if there is a cycle."""
-    needs, order = prerequisites(services), []
-    while len(order) < len(services):
-        ready = next((n for n in services if n not in order and all(d in order for d in needs[n])), None)
-        if ready is None:
-            cycle = find_cycle({n: [d for d in needs[n] if d not in order] for n in services if n not in order})
-            s = services[cycle[0]]
-            problems.add(*s.place("depends"), "dependency cycle " + " -> ".join(cycle),
-                         "an order in which services can start")
-            return None
-        order.append(ready)
+    needs, names = prerequisites(services), list(services)
+    place = {n: at for at, n in enumerate(names)}
+    missing = {n: len(set(needs[n])) for n in names}
+    needed_by = {}
+    for n in names:
+        for d in set(needs[n]):
+            needed_by.setdefault(d, []).append(n)
+    ready, order = [place[n] for n in names if not missing[n]], []
+    while ready:
+        order.append(names[heapq.heappop(ready)])
+        for n in needed_by.get(order[-1], ()):
+            missing[n] -= 1
+            if not missing[n]:
+                heapq.heappush(ready, place[n])
+    if len(order) < len(names):
+        left = set(names) - set(order)
+        cycle = find_cycle({n: [d for d in needs[n] if d in left] for n in names if n in left})
+        s = services[cycle[0]]
+        problems.add(*s.place("depends"), "dependency cycle " + " -> ".join(cycle),
+                     "an order in which services can start")
+        return None
     return [services[n] for n in order]
 
 
@@ -560,10 +626,10 @@ def pack(system):
     return header + groups + services
 
 
-def compile_file(path, root):
+def compile_file(path, root, total=None):
     """Returns (compiled system or None, error lines)."""
     problems = Problems()
-    source, services = read_system(Path(path), Path(root), problems)
+    source, services = read_system(Path(path), Path(root), problems, total)
     order = None
     if not problems.lines:
         check_system(source, services, problems)
@@ -580,10 +646,12 @@ def main():
     parser.add_argument("-o", "--output", help="write manifest.bin here")
     parser.add_argument("--list-images", action="store_true", help="print the names of the programs it needs")
     parser.add_argument("--json", action="store_true", help="print the compiled services as JSON")
+    parser.add_argument("--services", type=int, metavar="N",
+                        help="N services in all, by more or fewer instances of the last that has several")
     parser.add_argument("--root", default=Path(__file__).resolve().parent.parent,
                         help="folder to which `use` is relative (default: the repository)")
     options = parser.parse_args()
-    system, errors = compile_file(options.system, options.root)
+    system, errors = compile_file(options.system, options.root, options.services)
     if errors:
         print("\n".join(errors), file=sys.stderr)
         return 2

@@ -105,6 +105,14 @@ MISTAKES = {
     "budget": (S + service("a", "plain", "budget_us = 5"), {}, "s.toml:5: `a`: budget_us is 5 of 0", "budget_period_us"),
     "no recovery": (service("a", "plain"), {}, "s.toml:1: no recovery service", "exactly one"),
     "two recoveries": (S + service("a", "recovery"), {}, "s.toml:3: `a` is a recovery service", "exactly one"),
+    "no instance": (S + service("a", "plain", "instances = 0"), {}, "s.toml:5: `instances` is 0", "1 to 2047"),
+    "too many instances": (S + service("a", "plain", "instances = 2047"), {}, "s.toml:1: 2048 services", "at most 2047"),
+    "long name of an instance": (S + service("a" * 21, "plain", "instances = 11"), {}, "s.toml:5: the name `aaaaaaaaaaaaaaaaaaaaa.10` is too long", "23"),
+    "instances of hardware": (S + service("a", "uart", "instances = 2"), {}, "s.toml:5: several instances of `a`, which has `ports`", "one service for each"),
+    "instances of recovery": ("[service.recovery]\nuse = 'recovery'\ninstances = 2\n", {}, "s.toml:3: several instances of `recovery`, which has `recovery`", "one recovery"),
+    "all instances at once": (S + service("a", "echo", "instances = 20") + service("b", "plain", "calls = ['a']"), {}, "s.toml:8: service `b`: unknown service `a` in `calls`", "one of recovery, a.0 to a.19, b"),
+    "no such instance": (S + service("a", "echo", "instances = 20") + service("b", "plain", "depends = [{on='a.20',kind='restart-with'}]"), {}, "s.toml:8: unknown service `a.20` in `depends`", "a.0 to a.19"),
+    "dot in a name": (S + '[service."a.1"]\nuse = "plain"\n', {}, "s.toml:", "a-z"),
     "program syntax": (S + service("a", "plain"), {"plain": "log = true\nx ==\n"}, "plain/manifest.toml:2: ", "TOML"),
 }
 
@@ -158,6 +166,42 @@ def test_system_overrides_program_overrides_default(house):
     a, b = system["services"][2:]
     assert (a["priority"], a["intensity"], a["quota_pages"]) == (7, 2, 77)
     assert (b["priority"], b["intensity"], b["quota_pages"]) == (5, 9, 77)
+
+
+def test_instances_are_the_same_but_for_the_name(house):
+    text = (S + service("a", "echo", "instances = 3", "quota_pages = 20", "depends = [{on='b',kind='restart-with'}]") +
+            service("b", "echo") + service("c", "plain", "calls = ['a.2']"))
+    system, errors = house(text)
+    assert not errors
+    rows = {r["name"]: r for r in system["services"]}
+    assert list(rows) == ["supervisor", "recovery", "b", "a.0", "a.1", "a.2", "c"]
+    for n in range(3):
+        row = rows[f"a.{n}"]
+        assert (row["image"], row["quota_pages"], row["depends"]) == ("echo", 20, [{"on": "b", "kind": "restart-with"}])
+    assert rows["c"]["calls"] == ["a.2"]
+    assert len(manifest.pack(system)) == manifest.HEADER.size + 16 * manifest.GROUP.size + 7 * manifest.SERVICE.size
+
+
+def test_a_mistake_of_instances_is_said_once(house):
+    _, errors = house(S + service("a", "plain", "instances = 50", "calls = ['nobody']"))
+    assert len(errors) == 1 and errors[0].startswith("s.toml:6: service `a.0`: unknown service `nobody`")
+
+
+def test_instances_in_a_group_start_in_order(house):
+    system, errors = house("[group.g]\nstrategy='rest_for_one'\n" + S + service("z", "plain", "instances = 12", "group='g'"))
+    assert not errors
+    assert [r["name"] for r in system["services"]][2:] == [f"z.{n}" for n in range(12)]
+
+
+def test_total_number_of_services(house, tmp_path):
+    house(S + service("a", "plain", "instances = 2") + service("b", "plain", "instances = 5"))
+    for total in (4, 8, 1024):
+        system, errors = manifest.compile_file("s.toml", tmp_path, total)
+        names = [r["name"] for r in system["services"]]
+        assert not errors and len(names) == total + 1 and names[-1] == f"b.{total - 4}"
+    assert "`instances` is 0" in manifest.compile_file("s.toml", tmp_path, 3)[1][0]
+    house(S)
+    assert "s.toml:1: not to be made 9 services" in manifest.compile_file("s.toml", tmp_path, 9)[1][0]
 
 
 def test_chaos_may_inject(house):
@@ -240,7 +284,7 @@ def test_our_systems_compile_and_pass_the_supervisors_check(path, reader, tmp_pa
     assert run.returncode == 0, run.stderr
     subprocess.run([reader, out], check=True)
     chaos = any(s["flags"] & manifest.FLAGS["inject"] for s in json.loads(run.stdout)["services"])
-    assert chaos == (path.stem != "default"), "only systems under test hold the inject capability"
+    assert chaos == (path.stem not in ("default", "scale")), "only systems under test hold the inject capability"
 
 
 def test_command_line(house, tmp_path):

@@ -37,12 +37,13 @@ typedef uint32_t tag_t;
 #define TAG_SERVICE(tag)       ((uint32_t)(tag)&0xfff)
 #define TAG_GENERATION(tag)    ((uint32_t)(tag) >> 12)
 
-/* Layout of a process's address space. ELF images are linked at USER_IMAGE_BASE. */
+/* Layout of a process's address space. ELF images are linked at USER_IMAGE_BASE. All that a small process has
+ * lies within 2 MiB, so that one page table maps it: the runtime places its mappings behind its image. */
 #define USER_BASE       0x0000000000010000ul /* lowest mappable address */
-#define USER_STARTUP    0x0000000000200000ul /* the read-only struct startup */
-#define USER_STACK_TOP  0x0000000000400000ul /* first thread's stack ends here; guard page below it */
-#define USER_IMAGE_BASE 0x0000000000400000ul
-#define USER_DYNAMIC    0x0000000000800000ul /* the runtime places its mappings from here */
+#define USER_STARTUP    0x0000000000400000ul /* the read-only struct startup */
+#define USER_STACK_TOP  0x0000000000420000ul /* first thread's stack ends here; guard page below it */
+#define USER_IMAGE_BASE 0x0000000000420000ul
+#define USER_DYNAMIC    0x0000000040000000ul /* no image reaches as far */
 #define USER_END        0x00007ffffffff000ul /* first address that no process may map */
 
 #define PAGES_FOR(bytes) (((uint64_t)(bytes) + PAGE_SIZE - 1) >> PAGE_SHIFT)

@@ -66,6 +66,7 @@ struct process {          /* a page of its own */
     uint32_t trace_credit, signal_credit;
     uint64_t log_credit, log_ns, log_dropped; /* bytes, when they were counted, lines */
     struct strike strike;
+    struct thread first; /* of the threads it may have: a process with one thread needs no page for it */
     struct cap_chunk *chunk[CHUNKS_MAX];
 };
 _Static_assert(sizeof(struct process) <= PAGE_SIZE, "a process fits its page");

@@ -404,13 +404,23 @@ void sched_timer(void)
 
 /* --- Threads ----------------------------------------------------------------------------------------------------------- */
 
+/* The process's page has room for one; zeroed. NULL: over quota. */
+static struct thread *thread_alloc(struct process *p)
+{
+    if (p->first.object.type == OBJECT_NONE) {
+        __builtin_memset(&p->first, 0, sizeof p->first);
+        return &p->first;
+    }
+    paddr_t page = frame_alloc(p);
+    return page.v ? arch_direct(page) : NULL;
+}
+
 status_t thread_create(struct process *p, uint64_t entry, uint64_t stack_top, uint64_t arg, uint64_t sched,
                        struct thread **out)
 {
     if (p->thread_count == THREADS_MAX) return E_NO_SLOTS;
-    paddr_t page = frame_alloc(p);
-    if (!page.v) return E_QUOTA;
-    struct thread *t = arch_direct(page);
+    struct thread *t = thread_alloc(p);
+    if (!t) return E_QUOTA;
     object_init(&t->object, OBJECT_THREAD, p, p->object.tag);
     t->process = p;
     list_append(&p->threads, &t->of_process);
@@ -443,5 +453,5 @@ void thread_destroy(struct thread *t)
     list_remove(&t->object.owned);
     t->object.type = OBJECT_NONE;
     p->thread_count--;
-    frame_free(p, arch_direct_paddr(t));
+    if (t != &p->first) frame_free(p, arch_direct_paddr(t));
 }

@@ -32,7 +32,7 @@ struct budget {           /* CPU time of a process and its descendants */
     uint64_t used_tsc, period_end_tsc; /* periods start with use: who sleeps costs nothing */
 };
 
-struct thread { /* a page of its own */
+struct thread { /* a page of its own, but for a process's first */
     struct object object;
     struct context context;
     struct process *process;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * What a process knows of itself: capabilities and arguments by name, a place for its mappings, the
- * time, the log. Owns the addresses from USER_DYNAMIC up. Everything here works without memory of its
+ * time, the log. Owns the addresses behind the image. Everything here works without memory of its
  * own beyond a few words: start-up is part of every recovery. */
 #include "runtime.h"
 
@@ -81,11 +81,21 @@ bool arg_text(const char *key, char *out, size_t size)
     return true;
 }
 
+extern const char image_end[] __attribute__((weak)); /* lib/user.ld; tests have no image */
+
+/* Behind the image and a page that is never mapped. */
+static uint64_t mappings_base(void)
+{
+    uint64_t end = (uint64_t)image_end;
+
+    return end == 0 ? USER_DYNAMIC : (PAGES_FOR(end) + 1) * PAGE_SIZE;
+}
+
 /* Addresses only grow: 128 TiB outlast any process, and a stale pointer faults instead of lying. */
 status_t map_range(handle_t memory, uint64_t offset_pages, uint64_t pages, uint32_t prot, void **out)
 {
-    static uint64_t used; /* bytes given out from USER_DYNAMIC up */
-    uint64_t at = USER_DYNAMIC + used;
+    static uint64_t used; /* bytes given out */
+    uint64_t at = mappings_base() + used;
     status_t status = sys_memory_map(0, memory, at, offset_pages, pages, prot);
 
     if (status != OK) return status;

@@ -87,7 +87,8 @@ struct server {                         /* one for each service of the manifest 
     uint64_t used;                      /* bit i: session[i] is not free */
     uint8_t session[DOORBELL_SESSIONS]; /* indices into recovery.session */
     struct watch watch;
-    struct checkpoint *checkpoint[2]; /* the shell's pages; NULL before the first commit */
+    struct checkpoint *checkpoint[2]; /* in the shell's memory; NULL before the first commit */
+    uint32_t checkpoint_room;         /* bytes of data that each of the two can hold */
     uint64_t checkpoints;             /* committed since boot: the last sequence number */
     uint32_t poisoned;                /* requests given up since boot */
 };
@@ -150,12 +151,18 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum); /* adds */
 
 /* --- Checkpoints (core_checkpoint.c) ----------------------------------------------------------------- */
 
-enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t service, uint32_t schema);
+/* room: bytes of data that can be behind c. */
+enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t room, uint32_t service,
+                                         uint32_t schema);
+/* Bytes of memory for two generations with so much data each: a page if they fit, or two. */
+uint32_t checkpoint_bytes(uint32_t length);
+/* From now on both are in zeroed memory of checkpoint_bytes(...) bytes, with what they held. */
+void checkpoint_place(struct server *v, void *memory, uint32_t bytes);
 /* Which of the two (0, 1) is newest good; source says how it is called. -1: none. */
 int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
                       enum checkpoint_source *source);
 /* Copies data over the one that is not the newest good one. Returns the sequence number. length is at
- * most CHECKPOINT_MAX. */
+ * most checkpoint_room. */
 uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
                            uint32_t length);
 /* The driver found the latest unusable: the next choice is the previous one. */

@@ -33,14 +33,15 @@ static void checkpoint_sum(const struct checkpoint *c, uint64_t sum[2])
     sum_words(sum, c->data, (c->length + 3) & ~3u);
 }
 
-enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t service, uint32_t schema)
+enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t room, uint32_t service,
+                                         uint32_t schema)
 {
     uint64_t sum[2];
 
     if (c->magic == 0 && c->sequence == 0) return CHECKPOINT_EMPTY;
     if (c->magic != CHECKPOINT_MAGIC) return CHECKPOINT_BAD_MAGIC;
     if (c->service != service) return CHECKPOINT_BAD_SERVICE;
-    if (c->length > CHECKPOINT_MAX) return CHECKPOINT_BAD_LENGTH;
+    if (c->length > room) return CHECKPOINT_BAD_LENGTH;
     checkpoint_sum(c, sum);
     if (sum[0] != c->sum[0] || sum[1] != c->sum[1]) return CHECKPOINT_BAD_SUM;
     return c->schema == schema ? CHECKPOINT_GOOD : CHECKPOINT_BAD_SCHEMA;
@@ -54,12 +55,31 @@ int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
     /* A latest that was lost is known by its number: then what is left is the previous. */
     int best = -1;
     for (int i = 0; i < 2; i++) {
-        if (checkpoint_check(v->checkpoint[i], service, schema) != CHECKPOINT_GOOD) continue;
+        if (checkpoint_check(v->checkpoint[i], v->checkpoint_room, service, schema) != CHECKPOINT_GOOD)
+            continue;
         if (best < 0 || v->checkpoint[i]->sequence > v->checkpoint[best]->sequence) best = i;
     }
     if (best >= 0)
         *source = v->checkpoint[best]->sequence == v->checkpoints ? CHECKPOINT_LATEST : CHECKPOINT_PREVIOUS;
     return best;
+}
+
+uint32_t checkpoint_bytes(uint32_t length)
+{
+    return offsetof(struct checkpoint, data) + length <= PAGE_SIZE / 2 ? PAGE_SIZE : 2 * PAGE_SIZE;
+}
+
+void checkpoint_place(struct server *v, void *memory, uint32_t bytes)
+{
+    uint32_t room = bytes / 2 - (uint32_t)offsetof(struct checkpoint, data);
+
+    for (uint32_t i = 0; i < 2; i++) {
+        struct checkpoint *c = (struct checkpoint *)((uint8_t *)memory + i * bytes / 2);
+        if (v->checkpoint[i] != NULL)
+            __builtin_memcpy(c, v->checkpoint[i], offsetof(struct checkpoint, data) + v->checkpoint_room);
+        v->checkpoint[i] = c;
+    }
+    v->checkpoint_room = room < CHECKPOINT_MAX ? room : CHECKPOINT_MAX;
 }
 
 uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,

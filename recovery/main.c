@@ -173,7 +173,7 @@ static status_t handle_commit(tag_t caller, struct message *m)
     if (status != OK) return status;
     if (m->w[0] > UINT32_MAX || m->w[1] == 0 || m->w[1] > CHECKPOINT_MAX) return E_ARGUMENT;
     struct server *v = &core.server[service];
-    status = server_checkpoint_make(&server_objects[service], v);
+    status = server_checkpoint_make(&server_objects[service], v, (uint32_t)m->w[1]);
     if (status != OK) return status;
     m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], server_objects[service].staging_at,
                                 (uint32_t)m->w[1]);
@@ -186,7 +186,8 @@ static void checkpoint_log(const struct server *v, uint32_t service, uint32_t sc
                                       "wrong schema", "wrong length", "wrong sum"};
 
     for (int i = 0; i < 2; i++) {
-        enum checkpoint_verdict verdict = checkpoint_check(v->checkpoint[i], service, schema);
+        enum checkpoint_verdict verdict =
+            checkpoint_check(v->checkpoint[i], v->checkpoint_room, service, schema);
         if (verdict != CHECKPOINT_GOOD && verdict != CHECKPOINT_EMPTY)
             log_line("recovery: a checkpoint of %s is not used: %s", service_name(service), why[verdict]);
     }

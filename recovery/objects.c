@@ -88,20 +88,23 @@ status_t server_staging_make(struct server_objects *o)
     return status;
 }
 
-status_t server_checkpoint_make(struct server_objects *o, struct server *v)
+status_t server_checkpoint_make(struct server_objects *o, struct server *v, uint32_t length)
 {
+    uint32_t bytes = checkpoint_bytes(length);
     void *at;
 
-    if (v->checkpoint[0] != NULL) return OK;
-    struct sys_result r = sys_memory_create(0, 2, 0);
+    if (length <= v->checkpoint_room) return OK;
+    struct sys_result r = sys_memory_create(0, PAGES_FOR(bytes), 0);
     if (r.status != OK) return r.status;
-    o->checkpoint = r.value;
-    status_t status = map_new(o->checkpoint, 2, RW, &at);
+    status_t status = map_new(r.value, PAGES_FOR(bytes), RW, &at);
     if (status != OK) {
-        handle_drop(&o->checkpoint);
+        handle_drop(&r.value);
         return status;
     }
-    v->checkpoint[0] = at;
-    v->checkpoint[1] = (struct checkpoint *)((uint8_t *)at + PAGE_SIZE);
+    checkpoint_place(v, at, bytes);
+    if (o->checkpoint_at != NULL) (void)sys_memory_unmap(0, (uint64_t)o->checkpoint_at);
+    handle_drop(&o->checkpoint);
+    o->checkpoint = r.value;
+    o->checkpoint_at = at;
     return OK;
 }

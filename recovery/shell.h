@@ -21,6 +21,7 @@ struct server_objects {
     handle_t staging, staging_driver;
     void *staging_at;
     handle_t checkpoint;
+    void *checkpoint_at;
 };
 
 /* Makes and maps what the session needs and sets its pointers; all or nothing. Takes notification over
@@ -29,6 +30,7 @@ status_t session_objects_make(struct session_objects *o, struct rsession *s, han
 void session_objects_free(struct session_objects *o, struct rsession *s);
 status_t server_doorbell_make(struct server_objects *o, uint32_t service) MUST_USE;
 status_t server_staging_make(struct server_objects *o) MUST_USE;
-status_t server_checkpoint_make(struct server_objects *o, struct server *v) MUST_USE;
+/* Room for checkpoints of this length: what was committed is kept. */
+status_t server_checkpoint_make(struct server_objects *o, struct server *v, uint32_t length) MUST_USE;
 
 #endif

@@ -7,8 +7,8 @@
 #include "lib/runtime.h"
 
 /* Beside the startup page and the stack: mapping it needs no page table of its own. */
-#define GADGET_BASE 0x300000ul
-_Static_assert(GADGET_BASE > USER_STARTUP && GADGET_BASE < USER_STACK_TOP - 0x80000, "in the gap");
+#define GADGET_BASE 0x408000ul
+_Static_assert(GADGET_BASE > USER_STARTUP && GADGET_BASE < USER_STACK_TOP - 0x10000, "in the gap");
 
 /* Makes the page, in this process's memory; returns its handle in *out. */
 status_t gadgets_make(handle_t *out) MUST_USE;

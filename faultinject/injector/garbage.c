@@ -5,7 +5,7 @@
 #include "garbage.h"
 #include "abi/session.h"
 
-#define SCAN_PAGES 2048u /* from USER_DYNAMIC */
+#define SCAN_PAGES 2048u /* from USER_IMAGE_BASE: what is mapped later follows the image */
 #define SCAN_GAP   64u   /* unmapped pages in a row that end the scan */
 #define FUTURE     1000000ul
 
@@ -78,7 +78,7 @@ static uint64_t ledger_find(const struct victim *v, uint32_t generation, uint32_
     uint64_t first;
 
     for (uint32_t i = 0; i < SCAN_PAGES && gap < SCAN_GAP; i++) {
-        uint64_t page = USER_DYNAMIC + i * PAGE_SIZE;
+        uint64_t page = USER_IMAGE_BASE + i * PAGE_SIZE;
         gap++;
         if (!peek(v, page, &first)) continue;
         gap = 0;

@@ -13,6 +13,7 @@ static void setup(void)
 {
     v.checkpoint[0] = &page[0];
     v.checkpoint[1] = &page[1];
+    v.checkpoint_room = CHECKPOINT_MAX;
     for (unsigned i = 0; i < sizeof(data); i++) data[i] = (char)(i * 7);
 }
 TestSuite(checkpoint, .init = setup);
@@ -36,7 +37,7 @@ Test(checkpoint, none_before_the_first_commit)
 {
     cr_assert_str_eq(load(), "");
     cr_assert_eq(source, CHECKPOINT_NONE);
-    cr_assert_eq(checkpoint_check(&page[0], DISK, SCHEMA), CHECKPOINT_EMPTY);
+    cr_assert_eq(checkpoint_check(&page[0], CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_EMPTY);
     v.checkpoint[0] = v.checkpoint[1] = NULL;
     cr_assert_str_eq(load(), "");
 }
@@ -53,7 +54,7 @@ Test(checkpoint, latest_is_loaded)
 
 static void previous_after(enum checkpoint_verdict expected)
 {
-    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), expected);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), expected);
     cr_assert_str_eq(load(), "old");
     cr_assert_eq(source, CHECKPOINT_PREVIOUS);
     commit("newer");
@@ -88,7 +89,7 @@ Test(checkpoint, zeros_are_not_ones)
     memset(data, 0, sizeof(data));
     checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data));
     memset(latest()->data, 0xff, 4);
-    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_BAD_SUM);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_BAD_SUM);
 }
 
 Test(checkpoint, exchanged_words_are_seen)
@@ -98,7 +99,7 @@ Test(checkpoint, exchanged_words_are_seen)
     memcpy(word, latest()->data, 4);
     memcpy(latest()->data, latest()->data + 4, 4);
     memcpy(latest()->data + 4, word, 4);
-    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_BAD_SUM);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_BAD_SUM);
 }
 
 Test(checkpoint, every_bit_counts)
@@ -107,17 +108,17 @@ Test(checkpoint, every_bit_counts)
     struct checkpoint *c = latest();
     for (unsigned bit = 0; bit < 8 * (offsetof(struct checkpoint, data) + 61); bit++) {
         ((uint8_t *)c)[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        cr_assert_neq(checkpoint_check(c, DISK, SCHEMA), CHECKPOINT_GOOD, "bit %u", bit);
+        cr_assert_neq(checkpoint_check(c, CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_GOOD, "bit %u", bit);
         ((uint8_t *)c)[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    cr_assert_eq(checkpoint_check(c, DISK, SCHEMA), CHECKPOINT_GOOD);
+    cr_assert_eq(checkpoint_check(c, CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_GOOD);
 }
 
 Test(checkpoint, of_another_schema_is_not_loaded)
 {
     commit("old");
     cr_assert_eq(checkpoint_choose(&v, DISK, SCHEMA + 1, &source), -1);
-    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA + 1), CHECKPOINT_BAD_SCHEMA);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA + 1), CHECKPOINT_BAD_SCHEMA);
 }
 
 Test(checkpoint, both_lost_is_a_cold_start)
@@ -146,5 +147,48 @@ Test(checkpoint, longest_fits)
     static uint8_t big[CHECKPOINT_MAX];
     memset(big, 0xff, sizeof(big));
     checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big));
-    cr_assert_eq(checkpoint_check(latest(), DISK, SCHEMA), CHECKPOINT_GOOD);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_GOOD);
+}
+
+/* --- Small ones share a page ------------------------------------------------------------------ */
+Test(checkpoint, two_small_ones_share_a_page_and_two_large_ones_do_not)
+{
+    uint32_t head = offsetof(struct checkpoint, data);
+    cr_assert_eq(checkpoint_bytes(1), PAGE_SIZE);
+    cr_assert_eq(checkpoint_bytes(PAGE_SIZE / 2 - head), PAGE_SIZE);
+    cr_assert_eq(checkpoint_bytes(PAGE_SIZE / 2 - head + 1), 2 * PAGE_SIZE);
+    cr_assert_eq(checkpoint_bytes(CHECKPOINT_MAX), 2 * PAGE_SIZE);
+}
+
+Test(checkpoint, growing_keeps_both_generations)
+{
+    static uint8_t small[PAGE_SIZE] __attribute__((aligned(8))),
+        large[2 * PAGE_SIZE] __attribute__((aligned(8)));
+    static uint8_t big[CHECKPOINT_MAX];
+    v = (struct server){0};
+    checkpoint_place(&v, small, sizeof(small));
+    cr_assert_geq(v.checkpoint_room, sizeof(data));
+    commit("first");
+    commit("second");
+    checkpoint_place(&v, large, sizeof(large));
+    cr_assert_eq(v.checkpoint_room, CHECKPOINT_MAX);
+    memset(small, 0xff, sizeof(small));
+    int i = checkpoint_choose(&v, DISK, SCHEMA, &source);
+    cr_assert_eq(source, CHECKPOINT_LATEST);
+    cr_assert_str_eq((const char *)v.checkpoint[i]->data, "second");
+    memset(big, 7, sizeof(big));
+    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big));
+    checkpoint_drop_latest(&v, DISK, SCHEMA);
+    i = checkpoint_choose(&v, DISK, SCHEMA, &source);
+    cr_assert_str_eq((const char *)v.checkpoint[i]->data, "second");
+}
+
+Test(checkpoint, a_length_beyond_its_room_is_not_followed)
+{
+    static uint8_t small[PAGE_SIZE] __attribute__((aligned(8)));
+    v = (struct server){0};
+    checkpoint_place(&v, small, sizeof(small));
+    commit("one");
+    v.checkpoint[0]->length = v.checkpoint_room + 4;
+    cr_assert_eq(checkpoint_check(v.checkpoint[0], v.checkpoint_room, DISK, SCHEMA), CHECKPOINT_BAD_LENGTH);
 }

@@ -250,7 +250,7 @@ static inline uint64_t process_frames(struct process *p) /* what it and its desc
     uint64_t n = 1 + p->chunk_count;
     for (paddr_t page = p->pool; page.v; page = *(paddr_t *)arch_direct(page)) n++;
     if (p->state == PROCESS_DEAD) return n;
-    n += host_table_frames(p) + p->thread_count;
+    n += host_table_frames(p) + p->thread_count - (p->first.object.type != OBJECT_NONE);
     list_each(struct dma, d, &p->domains, of_user) n += host_domain_frames(&d->iommu);
     list_each(struct object, o, &p->objects, owned)
     {

@@ -38,8 +38,7 @@ static void say_settled(void)
 void chores(void)
 {
     shell.chore_ns = SUPERVISOR_NEVER;
-    watch_look();
-    if (watch_period_ns()) chores_by(clock_ns() + watch_period_ns());
+    chores_by(watch_look());
     uint64_t now_ns = clock_ns();
     bool starting = shell.state->in_state[SERVICE_STATE_STARTING] != 0;
     if (starting || now_ns < shell.quiet_ns) { /* start timeouts bound how often this happens */

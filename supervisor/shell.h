@@ -14,6 +14,7 @@
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "core.h"
+#include "core_watch.h"
 
 /* Bits of the supervisor's notification. */
 #define SIGNAL_TIMER 1ul /* the core's */
@@ -28,15 +29,6 @@ struct grant { /* one capability for every incarnation of a service */
     uint32_t rights;
     uint16_t slot; /* in startup.cap[] */
     bool badged;   /* with the child's tag */
-};
-struct watch { /* progress of the calls on a service's endpoint */
-    uint64_t served;
-    uint32_t strikes; /* looks in a row at pending calls with nothing answered in between */
-    bool pending;
-};
-struct suspicion { /* of hanging: it waits for the CPU, so it gets some first */
-    uint32_t generation;
-    uint64_t since_ns, cpu_tsc;
 };
 struct child {
     handle_t process;  /* 0: none */
@@ -83,9 +75,8 @@ void bury_all(void);
 void serve(struct message *m); /* turns the request in m into its reply */
 
 /* watch.c */
-bool watch_hangs(uint32_t i);   /* silent, and not for want of the CPU */
-uint64_t watch_period_ns(void); /* 0: nothing is watched */
-void watch_look(void);
+bool watch_hangs(uint32_t i); /* silent, and not for want of the CPU */
+uint64_t watch_look(void);    /* at some; when the next are due, SUPERVISOR_NEVER: nothing is watched */
 
 /* journal.c */
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event);

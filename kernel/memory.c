@@ -96,12 +96,26 @@ void memory_destroy(struct memory *m)
 
 /* --- Mappings --------------------------------------------------------------------------------------- */
 
+static struct mapping *mapping_of(struct list *link)
+{
+    return container_of(link, struct mapping, of_process);
+}
+
+/* A process's mappings are in the order of their addresses. The last that starts at or below `at` (NULL: none),
+ * sought from the end, where the runtime puts new ones, or from the one last found. */
+static struct mapping *mapping_below(struct process *p, vaddr_t at)
+{
+    struct list *head = &p->mappings, *i = head->prev;
+    if (i != head && mapping_of(i)->start.v > at.v && p->last_mapping) i = &p->last_mapping->of_process;
+    while (i != head && mapping_of(i)->start.v > at.v) i = i->prev;
+    while (i->next != head && mapping_of(i->next)->start.v <= at.v) i = i->next;
+    return i == head ? NULL : mapping_of(i);
+}
+
 static bool mapping_overlaps(struct process *p, vaddr_t start, uint64_t pages)
 {
-    list_each(struct mapping, map, &p->mappings,
-              of_process) if (start.v < map->start.v + map->pages * PAGE_SIZE &&
-                              map->start.v < start.v + pages * PAGE_SIZE) return true;
-    return false;
+    struct mapping *map = mapping_below(p, (vaddr_t){start.v + (pages - 1) * PAGE_SIZE});
+    return map && map->start.v + map->pages * PAGE_SIZE > start.v;
 }
 
 /* W^X holds for the memory, not for one mapping: nobody writes what somebody executes. */
@@ -132,11 +146,11 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
     if (mapping_breaks_wx(m, prot)) return E_BUSY;
     status_t s = arch_space_prepare(p, start, pages);
     if (s != OK) return s;
-    struct mapping *map = cell_alloc(p);
+    struct mapping *map = cell_alloc(p), *below = mapping_below(p, start);
     if (!map) return E_QUOTA;
     *map = (struct mapping){
         .process = p, .memory = m, .start = start, .pages = pages, .offset = offset, .prot = prot};
-    list_append(&p->mappings, &map->of_process);
+    list_prepend(below ? &below->of_process : &p->mappings, &map->of_process);
     list_append(&m->mappings, &map->of_memory);
     p->mapping_count++;
     mapping_count(m, prot, 1);
@@ -148,15 +162,12 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
 
 struct mapping *mapping_find(struct process *p, vaddr_t at)
 {
-    struct mapping *last = p->last_mapping;
-    if (last && at.v >= last->start.v && at.v - last->start.v < last->pages * PAGE_SIZE) return last;
-    list_each(struct mapping, map, &p->mappings,
-              of_process) if (at.v >= map->start.v && at.v - map->start.v < map->pages * PAGE_SIZE)
-    {
-        p->last_mapping = map;
-        return map;
-    }
-    return NULL;
+    struct mapping *map = p->last_mapping;
+    if (map && at.v >= map->start.v && at.v - map->start.v < map->pages * PAGE_SIZE) return map;
+    map = mapping_below(p, at);
+    if (!map || at.v - map->start.v >= map->pages * PAGE_SIZE) return NULL;
+    p->last_mapping = map;
+    return map;
 }
 
 static void mapping_forget(struct mapping *map)

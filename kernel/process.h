@@ -45,7 +45,7 @@ struct process {          /* a page of its own */
     paddr_t pool;             /* pages of cells, linked by their first word */
     struct capability *slots; /* free capability slots */
     uint32_t chunk_count;
-    struct list mappings; /* struct mapping.of_process */
+    struct list mappings; /* struct mapping.of_process, by address */
     struct mapping *last_mapping;
 
     struct list endpoints; /* it serves (struct endpoint.of_server) */

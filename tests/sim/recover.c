@@ -201,10 +201,12 @@ static status_t handle_commit(tag_t caller, struct message *m)
 
     if (status != OK) return status;
     for (int n = 0; n < 2; n++) v->checkpoint[n] = &world.checkpoint[i][n];
+    v->checkpoint_room = CHECKPOINT_MAX;
     m->w[0] = checkpoint_commit(v, i, (uint32_t)m->w[0], world.staging[i], (uint32_t)m->w[1]);
     for (uint32_t n = 0; n < 2; n++) {
         const struct checkpoint *c = &world.checkpoint[i][n];
-        if (c->sequence != m->w[0] || checkpoint_check(c, i, c->schema) != CHECKPOINT_GOOD) continue;
+        if (c->sequence != m->w[0] || checkpoint_check(c, CHECKPOINT_MAX, i, c->schema) != CHECKPOINT_GOOD)
+            continue;
         world.committed[i][n] = world.staging[i][0];
         world.spoilt[i] &= ~(1ul << n);
     }

@@ -447,3 +447,45 @@ Test(memory, what_one_place_writes_none_executes)
     expect_status(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RW), E_BUSY);
     expect_ok(sys(memory_map, 0, m, USER_DYNAMIC, 0, 1, RIGHT_READ));
 }
+
+/* --- Mappings in the order of their addresses ------------------------------------------------------------ */
+
+static bool taken(const uint8_t *map, uint64_t at, uint64_t pages)
+{
+    for (uint64_t i = at; i < at + pages; i++)
+        if (map[i]) return true;
+    return false;
+}
+
+/* What is mapped, overlaps and is found, whatever the order: against an array of pages. */
+Test(memory, mappings_made_and_ended_in_any_order_are_found)
+{
+    enum { PAGES = 400 };
+    static uint8_t owner[PAGES + 8]; /* 0: nothing is mapped */
+    uint64_t random = 7;
+    handle_t m = make(memory_create, 0, 8, 0);
+    for (unsigned n = 0; n < 20000; n++) {
+        random = random * 6364136223846793005ul + 1442695040888963407ul;
+        uint64_t at = (random >> 33) % PAGES, pages = 1 + (random >> 20) % 4;
+        if (random >> 60 & 1) {
+            status_t expected = taken(owner, at, pages) ? E_EXISTS : OK;
+            expect_status(sys(memory_map, 0, m, AT + at * PAGE_SIZE, 0, pages, RW), expected);
+            if (expected == OK) memset(owner + at, (int)(n % 255 + 1), pages);
+        } else {
+            struct mapping *found = mapping_find(process_root, (vaddr_t){AT + at * PAGE_SIZE});
+            cr_assert_eq(found != NULL, owner[at] != 0, "page %lu", at);
+            if (!found) continue;
+            uint64_t first = (found->start.v - AT) / PAGE_SIZE;
+            cr_assert(at >= first && at < first + found->pages);
+            memset(owner + first, 0, found->pages);
+            expect_ok(sys(memory_unmap, 0, found->start.v));
+        }
+        const struct mapping *before = NULL;
+        if (n % 500) continue;
+        list_each(struct mapping, map, &process_root->mappings, of_process)
+        {
+            if (before) cr_assert_leq(before->start.v + before->pages * PAGE_SIZE, map->start.v);
+            before = map;
+        }
+    }
+}

@@ -6,8 +6,8 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos sim hostile exhaust bench check docs format size doctor deps clean help
-VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
+TARGETS := all image run debug test model fuzz chaos sim hostile exhaust bench scale check docs format size doctor deps clean help
+VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
@@ -17,6 +17,7 @@ $(call from_command_line,MEM,256M)
 $(call from_command_line,ACCEL,tcg)
 $(call from_command_line,IOMMU,1)
 $(call from_command_line,SEED,)
+$(call from_command_line,SERVICES,)
 $(call from_command_line,SEEDS,)
 $(call from_command_line,KILLS,)
 $(call from_command_line,DRIVER,)
@@ -35,7 +36,7 @@ $(call from_command_line,RUNS,10000000)
 $(call from_command_line,TARGET,)
 $(call from_command_line,PLANT,0)
 $(call from_command_line,KEEP,0)
-export SMP MEM ACCEL IOMMU SEED SEEDS KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
+export SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
 export CALLS RUNS TARGET PLANT KEEP
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
@@ -60,6 +61,7 @@ options_fuzz := SEED RUNS TARGET PLANT KEEP
 options_hostile := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED SECONDS
 options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
+options_scale := MEM IOMMU QEMU_EXTRA SERVICES KILLS SEED
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
 options_every := V BUILD NOREPLAY JOBS MAKEFLAGS
@@ -113,6 +115,13 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 	$(build) $(BUILD)/tests/sim/sim
 	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
 	    --first $(or $(SEED),1),--seed $(SEED))
+
+scale: deps ## 1,024 services: kill some, what each costs, is a recovery slower than among 8
+	$(build) $(BUILD)/image/scale/boot.img \
+	    $(patsubst %,$(BUILD)/image/scale-%/boot.img,8 $(filter-out 1024,$(SERVICES)))
+	@$(PYTHON) bench/scale.py --build $(BUILD) --mem $(MEM) $(if $(SERVICES),--services $(SERVICES)) \
+	    $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(QEMU_EXTRA),--qemu-extra=$(call quoted,QEMU_EXTRA))
 
 hostile: deps ## a hostile process attacks while the workload runs; the kernel's records are judged from outside
 	$(build) $(BUILD)/image/hostile/boot.img $(BUILD)/kernel/kernel.elf

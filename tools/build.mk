@@ -149,7 +149,7 @@ endef
 SYSTEMS := $(patsubst system/%.toml,%,$(wildcard system/*.toml))
 MANIFESTS := $(wildcard supervisor/manifest.toml recovery/manifest.toml drivers/*/manifest.toml \
              services/*/manifest.toml faultinject/injector/manifest.toml bench/guest/manifest.toml)
-images: $(SYSTEMS:%=$(BUILD)/image/%/boot.img)
+images: $(SYSTEMS:%=$(BUILD)/image/%/boot.img) $(BUILD)/image/scale-8/boot.img
 
 # The compiled manifest, and a rule that says which programs the image is made of.
 $(BUILD)/image/%/programs.mk: system/%.toml $(MANIFESTS) tools/manifest.py tools/build.mk

@@ -13,6 +13,7 @@ if [ "${1:-}" = --help ]; then
   SEED=n          decides every fault of a run; printed, so that a run can be repeated
   SEEDS=n         schedules of make sim, from SEED on; SEED alone: that one, with what it does
   KILLS=n         faults to inject, 1 to 1000000
+  SERVICES=1024   of make scale, 16 to 2047
   DRIVER=name     strike only this service (make chaos DRIVER=? lists them)
   FAULT=kind      only this kind of fault (make chaos FAULT=? lists them)
   DISK=file       also attach this raw or qcow2 image; it is never written
@@ -48,6 +49,7 @@ number RUNS "$RUNS" 1 9999999999
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$SECONDS" ] || number SECONDS "$SECONDS" 1 86400
+[ -z "${SERVICES:-}" ] || number SERVICES "$SERVICES" 16 2047
 [ -z "$KILLS" ] || number KILLS "$KILLS" 1 1000000
 case $PEERS in '' | linux) ;; *) refuse "PEERS=$PEERS" "linux" ;; esac
 [ -z "$PAIRS" ] || number PAIRS "$PAIRS" 1 100

@@ -287,6 +287,11 @@ def test_our_systems_compile_and_pass_the_supervisors_check(path, reader, tmp_pa
     assert chaos == (path.stem not in ("default", "scale")), "only systems under test hold the inject capability"
 
 
+def test_scale_is_what_bench_scale_says():
+    system, errors = manifest.compile_file(ROOT / "system" / "scale.toml", ROOT)
+    assert not errors and len(system["services"]) - 1 == 1024
+
+
 def test_command_line(house, tmp_path):
     house(S + service("a", "plain", "priority = 99"))
     run = subprocess.run([sys.executable, TOOL, "s.toml", "--root", tmp_path, "-o", "m.bin"], capture_output=True, text=True)

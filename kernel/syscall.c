@@ -765,13 +765,16 @@ static handler *const handlers[SYSCALL_COUNT] = {
 #undef SYSCALL
 };
 
+/* No handler switches threads, so who runs after it is the caller, or nobody: it ended itself. Asking again
+ * is shorter than remembering. */
 struct context *syscall_dispatch(struct thread *t)
 {
     uint64_t number = t->context.status;
     status_t s = E_SYSCALL;
     if (__builtin_expect(number < SYSCALL_COUNT, 1)) s = handlers[number](t, &t->context);
     struct cpu *cpu = arch_cpu();
-    if (cpu->current != t) return sched_switch(); /* it ended itself */
+    t = cpu->current;
+    if (__builtin_expect(!t, 0)) return sched_switch();
     t->context.status = s;
     return sched_quiet(cpu, t) ? &t->context : sched_switch();
 }

@@ -56,7 +56,7 @@ struct shell {
     uint64_t quiet_ns;     /* a death was dealt with: before this, only watches */
     uint64_t chore_ns;     /* when chores are due; SUPERVISOR_NEVER: none */
     bool iommu;
-    bool settled;          /* said that everything is up */
+    bool settled; /* said that everything is up */
 };
 extern struct shell shell;
 

@@ -74,7 +74,7 @@ static void wrong_types(void)
     REFUSED_VALUE(E_TYPE, sys_memory_info(n));
     REFUSED(E_TYPE, sys_memory_map(0, n, SCRATCH_AT, 0, 1, RIGHT_READ));
     REFUSED(E_TYPE, sys_memory_map(n, child_image(), SCRATCH_AT, 0, 1, RIGHT_READ));
-    REFUSED_VALUE(E_TYPE, sys_process_create(n, 0, 4096, 64, 0, own_sched()));
+    REFUSED_VALUE(E_TYPE, sys_process_create(n, 0, 4096, 64, 0, own_sched(), 0));
     REFUSED_VALUE(E_TYPE, sys_process_grant(n, e, 0, 0));
     REFUSED(E_TYPE, sys_process_start(e, 0));
     REFUSED(E_TYPE, sys_process_kill(e, CAUSE_KILLED));
@@ -130,7 +130,7 @@ static void rights_only_shrink(void)
     REFUSED(E_RIGHTS, raw(SYS_cap_derive, m, 1ul << 40, 0, 0, 0, 0));
     REFUSED(E_RIGHTS, sys_memory_map(0, r, SCRATCH_AT, 0, 1, RW));
     REFUSED(E_RIGHTS, sys_memory_map(0, r, SCRATCH_AT, 0, 1, RX));
-    REFUSED_VALUE(E_RIGHTS, sys_process_create(r, 0, 4096, 64, 0, own_sched()));
+    REFUSED_VALUE(E_RIGHTS, sys_process_create(r, 0, 4096, 64, 0, own_sched(), 0));
     REFUSED(OK, sys_cap_delete(m));
 }
 
@@ -149,7 +149,7 @@ static void given_rights_only_shrink(void)
     REFUSED(E_TYPE, sys_memory_map(0, log, SCRATCH_AT, 0, 1, RIGHT_READ)); /* the trace, not ours to read */
     REFUSED(E_RIGHTS, sys_memory_map(0, image, SCRATCH_AT, 0, 1, RW));
     REFUSED(E_RIGHTS, sys_memory_map(0, image, SCRATCH_AT, 0, 1, RX));
-    REFUSED_VALUE(E_RIGHTS, sys_process_create(image, 0, 4096, 64, 0, own_sched()));
+    REFUSED_VALUE(E_RIGHTS, sys_process_create(image, 0, 4096, 64, 0, own_sched(), 0));
 }
 
 static void badges_stay(void)
@@ -165,8 +165,8 @@ static void badges_stay(void)
 static void children_speak_for_us(void)
 {
     struct process_info info = {0};
-    struct sys_result r =
-        sys_process_create(child_image(), 0, child_image_bytes(), CHILD_PAGES, TAG_MAKE(1, 1), own_sched());
+    struct sys_result r = sys_process_create(child_image(), 0, child_image_bytes(), CHILD_PAGES,
+                                             TAG_MAKE(1, 1), own_sched(), 0);
 
     if (r.status == OK && sys_process_info(r.value, &info) == OK && info.tag != startup()->tag)
         failed(__func__, "a child has the tag of another service", info.tag, startup()->tag);
@@ -325,18 +325,18 @@ static void quotas(void)
     REFUSED_VALUE(E_ARGUMENT, sys_memory_create(0, 0, 0));
     REFUSED_VALUE(E_ARGUMENT, sys_memory_create(0, 1, MEMORY_DEVICE));
     REFUSED_VALUE(E_ARGUMENT, sys_memory_create(0, 1, 0x18));
-    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, 1ul << 20, 0, s));
-    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, ~0ul, 0, s));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 0, 0, s));
-    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, 16, 0, s)); /* it does not hold the program */
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 1, length, 64, 0, s));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, ~0ul << 12, length, 64, 0, s));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, ~0ul, 64, 0, s));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(30, budget, period)));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(0, budget, period)));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, period, period)));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, 0, 0)));
-    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, 1, 1000)));
+    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, 1ul << 20, 0, s, 0));
+    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, ~0ul, 0, s, 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 0, 0, s, 0));
+    REFUSED_VALUE(E_QUOTA, sys_process_create(i, 0, length, 16, 0, s, 0)); /* it does not hold the program */
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 1, length, 64, 0, s, 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, ~0ul << 12, length, 64, 0, s, 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, ~0ul, 64, 0, s, 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(30, budget, period), 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(0, budget, period), 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, period, period), 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, 0, 0), 0));
+    REFUSED_VALUE(E_ARGUMENT, sys_process_create(i, 0, length, 64, 0, SCHED_MAKE(1, 1, 1000), 0));
     while (timers < 80 && (r = sys_timer_create(n, 1)).status == OK) t[timers++] = r.value;
     if (timers >= 80) failed(__func__, "timers without end", timers, 64);
     REFUSED(E_ARGUMENT, sys_timer_arm(t[0], 1ul << 60));
@@ -358,7 +358,7 @@ static void malformed_images(void)
         memcpy(&was, at + where, sizeof(was));
         memcpy(at + where, &is, 1 + random_next(&state) % sizeof(is));
         struct sys_result r =
-            sys_process_create(child_image(), 0, child_image_bytes(), CHILD_PAGES, 0, own_sched());
+            sys_process_create(child_image(), 0, child_image_bytes(), CHILD_PAGES, 0, own_sched(), 0);
         if (r.status == OK) REFUSED(OK, sys_process_destroy(r.value));
         memcpy(at + where, &was, sizeof(was));
     }

@@ -33,7 +33,7 @@ static void fork_do(void)
     image = HANDLE_MAKE(1, 1);
     for (;;) {
         struct sys_result r =
-            sys_process_create(image, 0, image_bytes, CHILD_PAGES, startup_tag, child_sched);
+            sys_process_create(image, 0, image_bytes, CHILD_PAGES, startup_tag, child_sched, 0);
         __atomic_fetch_add(&((struct shared *)SHARED_AT)->calls, 1, __ATOMIC_RELAXED);
         c.process = r.value;
         if (r.status != OK) continue;
@@ -114,7 +114,7 @@ uint64_t own_sched(void)
 
 status_t child_make(struct child *c, uint64_t pages, uint64_t sched)
 {
-    struct sys_result r = sys_process_create(image, 0, image_bytes, pages, startup()->tag, sched);
+    struct sys_result r = sys_process_create(image, 0, image_bytes, pages, startup()->tag, sched, 0);
 
     c->process = 0;
     if (r.status != OK) return r.status;

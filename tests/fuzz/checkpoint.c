@@ -45,10 +45,10 @@ static void choose(const struct server *v, uint32_t schema)
     check(best >= -1 && best <= 1 && (best < 0) == (source == CHECKPOINT_NONE));
     if (best >= 0) {
         const struct checkpoint *other = v->checkpoint[!best];
-        check(checkpoint_check(v->checkpoint[best], SERVICE, schema) == CHECKPOINT_GOOD);
+        check(checkpoint_check(v->checkpoint[best], v->checkpoint_room, SERVICE, schema) == CHECKPOINT_GOOD);
         check(v->checkpoint[best]->schema == schema && v->checkpoint[best]->length <= CHECKPOINT_MAX);
         check((source == CHECKPOINT_LATEST) == (v->checkpoint[best]->sequence == v->checkpoints));
-        if (checkpoint_check(other, SERVICE, schema) == CHECKPOINT_GOOD)
+        if (checkpoint_check(other, v->checkpoint_room, SERVICE, schema) == CHECKPOINT_GOOD)
             check(other->sequence <= v->checkpoint[best]->sequence);
         check(is_commit(v->checkpoint[best]));
     }
@@ -68,7 +68,7 @@ static void damage(struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
-    struct server v = {.checkpoint = {&page[0], &page[1]}};
+    struct server v = {.checkpoint = {&page[0], &page[1]}, .checkpoint_room = CHECKPOINT_MAX};
     memset(page, 0, sizeof page);
     commits = 0;
     damaged = false;

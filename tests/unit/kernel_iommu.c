@@ -150,7 +150,8 @@ Test(iommu, what_is_unmapped_is_out_of_reach_though_the_device_used_it)
 /* Somebody else's memory, lent to the driver: taking it back takes it from the device. */
 static void revoked(bool whole)
 {
-    handle_t m = make(memory_create, 0, 2, MEMORY_DMA), lent = make(cap_derive, m, RW | RIGHT_DMA, 0);
+    handle_t m = make(memory_create, 0, 2, MEMORY_DMA),
+             lent = make(cap_derive, m, RW | RIGHT_DMA | RIGHT_GRANT, 0);
     struct driver d = driver_ready(BDF);
     run_as(root_thread());
     handle_t theirs = grant(&d.child, lent, RW | RIGHT_DMA, 0);
@@ -174,7 +175,8 @@ Test(iommu, deleting_memory_takes_it_from_the_device) { revoked(true); }
 
 Test(iommu, a_revoked_mapping_is_unmapped_once)
 {
-    handle_t m = make(memory_create, 0, 2, MEMORY_DMA), lent = make(cap_derive, m, RW | RIGHT_DMA, 0);
+    handle_t m = make(memory_create, 0, 2, MEMORY_DMA),
+             lent = make(cap_derive, m, RW | RIGHT_DMA | RIGHT_GRANT, 0);
     struct driver d = driver_ready(BDF);
     run_as(root_thread());
     handle_t theirs = grant(&d.child, lent, RW | RIGHT_DMA, 0);

@@ -2,7 +2,7 @@
 """Measures Coppice against Linux on the same machine: `make bench PEERS=linux`. PAIRS (5) times it boots both
 from the same QEMU line, with only the boot disk exchanged: counting instructions, then in time, Coppice first.
 Boots that count instructions run beside each other if JOBS allows (a count does not depend on the host's load);
-boots in time run alone.
+boots in time run alone. After a Ctrl-C the pairs that are complete are reported.
 
 Writes build/bench/<stamp>/bench.json and table.md (README.md beside this file says what each row is). Exit codes:
 0 all figures in all pairs, 3 environment, 4 something could not be measured (the rest is printed and written).
@@ -125,7 +125,7 @@ def half(folder, build, what, at_once):
 
     figures = {}
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        for system, measured in pool.map(boot, what):
+        for system, measured in (pool.map if at_once > 1 else map)(boot, what):
             figures.setdefault(system, {}).update(measured)
     return figures
 
@@ -153,6 +153,8 @@ def measured(folder, build, systems, count):
             pairs.append(pair(folder / f"pair{number}", build, systems, jobs))
         except bench.BenchProblem as problem:
             return pairs, [str(problem)], loads
+        except KeyboardInterrupt:
+            return pairs, ["interrupted"], loads
     return pairs, [], loads
 
 

@@ -160,3 +160,15 @@ def test_no_package_access_is_one_clear_line(tmp_path):
                             env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     assert result.returncode == 3
     assert "apt knows no linux-image-amd64" in result.stderr and not (tmp_path / "linux").exists()
+
+
+@pytest.mark.parametrize("end, told", [(KeyboardInterrupt(), "interrupted"), (bench.BenchProblem("it hangs"), "it hangs")])
+def test_what_was_measured_before_the_end_is_kept(tmp_path, monkeypatch, end, told):
+    def pair(folder, *_):
+        if folder.name == "pair3":
+            raise end
+        return folder.name
+
+    monkeypatch.setattr(peers, "pair", pair)
+    pairs, problems, loads = peers.measured(tmp_path, None, ["linux"], 5)
+    assert (pairs, problems, len(loads)) == (["pair1", "pair2"], [told], 3)

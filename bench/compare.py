@@ -52,12 +52,18 @@ COMPARISONS = [
     Comparison("idle_memory_kib", "KiB", "idle_memory_kib", "Linux, RAM - MemAvailable"),
     Comparison("idle_memory_kib", "KiB", "idle_memory_total_kib", "Linux, MemTotal - MemAvailable"),
 ]
-# With an IOMMU in the machine, once more against a Linux that confines the device as Coppice does. A UIO driver
-# cannot be had there: uio_pci_generic maps nothing into the IOMMU.
-COMPARISONS_IOMMU = [
-    dataclasses.replace(c, system="linux-iommu", peer=c.peer.replace("Linux", "Linux intel_iommu=on"))
-    for c in COMPARISONS if c.name.startswith(("read4k", "recover", "boot")) and c.peer != UIO
-]
+NO_IOMMU = "linux-noiommu"
+
+
+def comparisons(iommu):
+    """With an IOMMU in the machine Debian's Linux uses it, as Coppice does: that is the comparison of equals. What
+    touches the device is then compared with intel_iommu=off as well, where Linux is fastest; a UIO driver only
+    there, because uio_pci_generic maps nothing into the IOMMU."""
+    if not iommu:
+        return COMPARISONS
+    off = [dataclasses.replace(c, system=NO_IOMMU, peer=c.peer.replace("Linux", "Linux intel_iommu=off"))
+           for c in COMPARISONS if c.name.startswith(("read4k", "recover"))]
+    return [c for c in COMPARISONS if c.peer != UIO] + off
 
 
 def rounded(v):
@@ -79,9 +85,9 @@ def row(comparison, pairs):
             "peer_spread": [rounded(min(theirs)), rounded(max(theirs))]}
 
 
-def rows(comparisons, pairs):
+def rows(compared, pairs):
     """The rows, and the names of those that lack a value in some pair."""
-    made = [(c, row(c, pairs)) for c in comparisons]
+    made = [(c, row(c, pairs)) for c in compared]
     short = [f"{c.row_name} ({c.peer})" for c, r in made if r is None or r["n"] < len(pairs)]
     return [r for _, r in made if r], short
 

@@ -140,7 +140,7 @@ def systems_of(build):
     """The Linux systems that this machine calls for."""
     line = qemu.command(qemu.Machine(image=build / "image/bench", run=build, disk=build / "data.img",
                                      extra=os.environ.get("QEMU_EXTRA", "")))
-    return ["linux"] + (["linux-iommu"] if any("intel-iommu" in word for word in line) else [])
+    return ["linux"] + ([compare.NO_IOMMU] if any("intel-iommu" in word for word in line) else [])
 
 
 def measured(folder, build, systems, count):
@@ -179,8 +179,7 @@ def commit():
 
 def report(folder, systems, wanted, pairs, problems, loads):
     kernel = (ROOT / "build/third_party/linux/version").read_text().split()
-    comparisons = compare.COMPARISONS + (compare.COMPARISONS_IOMMU if "linux-iommu" in systems else [])
-    rows, short = compare.rows(comparisons, pairs)
+    rows, short = compare.rows(compare.comparisons(compare.NO_IOMMU in systems), pairs)
     if len(pairs) < wanted:
         problems.append(f"{len(pairs)} of {wanted} pairs were measured")
     out = {"schema_version": bench.SCHEMA_VERSION, "accel": "tcg", "qemu": qemu.qemu_version(), "smp": 1, "mem": mem(),

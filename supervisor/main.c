@@ -224,6 +224,7 @@ static void objects_make(void)
     shell.tsc_hz = system.tsc_hz;
     shell.iommu = system.iommu != 0;
     shell.boot_tsc = system.boot_tsc;
+    shell.cpus = system.cpus;
     shell.ns_per_tick = (1000000000ul << 32) / system.tsc_hz;
     shell.notification = made(sys_notification_create(0), "notification");
     shell.timer = made(sys_timer_create(shell.notification, SIGNAL_TIMER), "timer");

@@ -51,6 +51,7 @@ struct shell {
     handle_t pages;       /* the memory object of `page` */
     handle_t root, image, trace, inject, notification, timer, chore_timer;
     uint64_t tsc_hz, boot_tsc;
+    uint32_t cpus;
     uint64_t ns_per_tick;  /* in 1/2^32 */
     uint64_t leaked_pages; /* of all dead processes */
     uint64_t quiet_ns;     /* a death was dealt with: before this, only watches */

@@ -117,19 +117,31 @@ void spawn_prepare(uint32_t i)
     grant_calls(i);
     grant_flags(i);
     grant_hardware(i);
+    if (entry_of(i)->cpus >> shell.cpus)
+        log_line("supervisor: %s is for CPUs that are not all here: their numbers are taken modulo %u",
+                 entry_of(i)->name, shell.cpus);
 }
 
 /* --- Birth ---------------------------------------------------------------------------------- */
+/* A manifest is written for a machine with many CPUs; a smaller one shares out what it has. */
+static uint64_t cpus_here(uint32_t wanted)
+{
+    uint64_t mask = 0;
+    for (uint32_t n = 0; n < 32; n++)
+        if (wanted >> n & 1) mask |= 1ul << n % shell.cpus;
+    return mask;
+}
+
 static struct sys_result create(uint32_t i, tag_t tag)
 {
     const struct manifest_service *m = entry_of(i);
     const struct bundle_file *image = &shell.child[i].image;
-    uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
+    uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us), cpus = cpus_here(m->cpus);
     struct sys_result r =
-        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, 0);
+        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, cpus);
     if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
         bury_all(); /* the dead still hold their quota */
-        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, 0);
+        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, cpus);
     }
     return r;
 }

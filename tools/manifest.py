@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 MAGIC = 0x31494E414D504F43  # "COPMANI1"
-VERSION = 1
+VERSION = 2
 NAME_MAX = 24
 SERVICES_MAX = 2048
 DEPENDS_MAX = 8
@@ -28,6 +28,7 @@ IRQS_MAX = 2
 PCI_MAX = 2
 GROUPS_MAX = 16
 NONE = 0xFFFF
+CPUS_MAX = 8  # kernel/arch/arch.h
 BUDGET_MIN_US = 50  # kernel/process.h
 INTENSITY_MAX = 100  # SUPERVISOR_INTENSITY_MAX in supervisor/core.h
 MS_MAX = 3_600_000
@@ -45,7 +46,7 @@ DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
 GROUP = struct.Struct(f"<{NAME_MAX}sHH")
 SERVICE = struct.Struct(
-    f"<{NAME_MAX}s{NAME_MAX}sI2H" "11I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
+    f"<{NAME_MAX}s{NAME_MAX}sI2H" "12I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
 
 
@@ -229,6 +230,7 @@ BOTH = {  # in a program manifest; the system manifest may replace it
     "priority": integer(1, SUPERVISOR_PRIORITY - 1),
     "budget_us": integer(0, (1 << 28) - 1),
     "budget_period_us": integer(0, (1 << 28) - 1),
+    "cpus": many(integer(0, CPUS_MAX - 1), CPUS_MAX),
     "calls": many(reference, DEPENDS_MAX),
     "sessions": many(reference, DEPENDS_MAX),
 }
@@ -260,7 +262,7 @@ TOP = {"system": table, "defaults": table, "group": table, "service": table}
 FALLBACK = {
     "restart": "permanent", "intensity": 5, "period_ms": 10000, "backoff_initial_ms": 0,
     "backoff_max_ms": 0, "watchdog_ms": 0, "start_timeout_ms": 5000, "quota_pages": 256, "priority": 10,
-    "budget_us": 0, "budget_period_us": 0, "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
+    "budget_us": 0, "budget_period_us": 0, "cpus": [], "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
     "depends": [], "group": None, "args": "", "session": None,
 } | {key: False for key in FLAGS}
 
@@ -608,7 +610,8 @@ def pack_service(row, index, group_index):
         row["name"].encode(), row["image"].encode(), row["flags"], RESTART[row["restart"]],
         group_index.get(row["group"], NONE), row["intensity"], row["period_ms"], row["backoff_initial_ms"],
         row["backoff_max_ms"], row["watchdog_ms"], row["start_timeout_ms"], row["priority"],
-        row["budget_us"], row["budget_period_us"], row["quota_pages"], row["irq_limit"], len(row["depends"]),
+        row["budget_us"], row["budget_period_us"], row["quota_pages"], row["irq_limit"],
+        sum(1 << cpu for cpu in set(row["cpus"])), len(row["depends"]),
         len(row["calls"]), len(row["sessions"]), len(row["ports"]), len(row["irq"]), len(row["pci"]),
         *pad(depends, 2 * DEPENDS_MAX), *pad([index[c] for c in row["calls"]], DEPENDS_MAX),
         *pad([index[c] for c in row["sessions"]], DEPENDS_MAX), *pad(ports, 2 * PORTS_MAX),

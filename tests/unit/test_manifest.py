@@ -102,6 +102,7 @@ MISTAKES = {
     "dma without pci": (S + service("a", "plain", "dma = 'unprotected'"), {}, "s.toml:5: `a` says dma and drives no PCI function", "no dma"),
     "inject": (S + service("a", "striker"), {}, "s.toml:3: `a` holds the inject capability", "chaos = true"),
     "backoff": (S + service("a", "plain", "backoff_initial_ms = 5"), {}, "s.toml:3: `a`: backoff_max_ms is 0", "at least"),
+    "no such CPU": (S + service("a", "plain", "cpus = [8]"), {}, "s.toml:5: bad element 8 of `cpus`", "0 to 7"),
     "budget": (S + service("a", "plain", "budget_us = 5"), {}, "s.toml:5: `a`: budget_us is 5 of 0", "budget_period_us"),
     "no recovery": (service("a", "plain"), {}, "s.toml:1: no recovery service", "exactly one"),
     "two recoveries": (S + service("a", "recovery"), {}, "s.toml:3: `a` is a recovery service", "exactly one"),
@@ -229,10 +230,10 @@ int main(int argc, char **argv)
     for (int g = 0; g < m->group_count; g++) printf("group %s %u\n", m->group[g].name, m->group[g].strategy);
     for (int i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%s", s->name, s->image, s->flags, s->restart, s->group,
+        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
                s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->watchdog_ms,
                s->start_timeout_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
-               s->irq_limit, s->args);
+               s->irq_limit, s->cpus, s->args);
         for (int d = 0; d < s->depend_count; d++) printf("|d%u.%u", s->depend[d].service, s->depend[d].kind);
         for (int d = 0; d < s->call_count; d++) printf("|c%u", s->call[d]);
         for (int d = 0; d < s->session_count; d++) printf("|s%u", s->session[d]);
@@ -261,7 +262,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
             service("echo", "echo") + service("uart", "uart") +
             service("all", "all", "group = 'g'", "restart = 'temporary'", "intensity = 11", "period_ms = 12",
                     "backoff_initial_ms = 13", "backoff_max_ms = 14", "watchdog_ms = 15", "start_timeout_ms = 16",
-                    "budget_us = 57", "budget_period_us = 58", "args = 'a=1 b=2'", "dma = 'unprotected'",
+                    "budget_us = 57", "budget_period_us = 58", "cpus = [1, 4, 1]", "args = 'a=1 b=2'", "dma = 'unprotected'",
                     "optional = true", "depends = [{on='uart',kind='hold-and-replay'},{on='echo',kind='restart-with'}]"))
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
                "image_access = true\ncontrol = true\nendpoint = true\nquota_pages = 4711\npriority = 19\n"
@@ -273,7 +274,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[0] == "group g 1"
     assert lines[1].startswith("supervisor|supervisor|")
-    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|20|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

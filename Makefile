@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos sim hostile exhaust bench scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos stress sim hostile exhaust bench scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
@@ -54,6 +54,7 @@ machine_options := SMP MEM ACCEL IOMMU DISK QEMU_EXTRA
 options_run := $(machine_options)
 options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
+options_stress := SMP MEM ACCEL IOMMU QEMU_EXTRA KILLS
 options_test := SEED
 options_sim := SEED SEEDS
 options_model := SEED CALLS
@@ -115,6 +116,10 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 	$(build) $(BUILD)/tests/sim/sim
 	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
 	    --first $(or $(SEED),1),--seed $(SEED))
+
+stress: deps ## end processes and take memory away on all CPUs at once: make stress SMP=4 KILLS=10000
+	$(build) $(BUILD)/image/stress/boot.img
+	@$(PYTHON) faultinject/stress.py --build $(BUILD) $(machine) --smp $(if $(filter SMP,$(given)),$(SMP),4) $(if $(KILLS),--kills $(KILLS))
 
 scale: deps ## 1,024 services: kill some, what each costs, is a recovery slower than among 8
 	$(build) $(BUILD)/image/scale/boot.img \

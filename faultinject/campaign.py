@@ -123,7 +123,7 @@ class Campaign:
         self.trouble = self.panic = None
         self.complete = self.verified = False
         self.places_checked = 0
-        self.disk = None
+        self.disk = self.lock = None
         self.guest = self.log = self.ring = self.typist = None
         self.outside = collections.Counter()
         self.machine = self.running = None
@@ -291,6 +291,7 @@ class Campaign:
             return
         try:
             self.read_trace()
+            self.lock = {name: t.row(self.tsc_hz) for name, t in trace.lock_times(self.ring).items()}
         except (RuntimeError, qemu.EnvironmentProblem, trace.TraceProblem, OSError) as problem:
             self.trouble = self.trouble or f"the last trace could not be read: {problem}"
 
@@ -379,6 +380,7 @@ class Campaign:
             "complete": self.complete, "verified": self.verified, "trouble": self.trouble, "panic": self.panic,
             "tsc_hz": self.tsc_hz, "trace_entries": len(self.entries),
             "trace_lost": self.ring.lost if self.ring else 0,
+            "lock": self.lock,
             "acknowledged": self.ledger.acks.count, "places_checked": self.places_checked,
             "death_order": death.check(self.entries, self.o.iommu, self.ring.lost if self.ring else 0, not self.panic),
             "workload": self.ledger.workload, "rest_before": self.rest_before, "rest_after": self.rest_after,

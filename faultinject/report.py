@@ -8,6 +8,7 @@ import sys
 
 from faultinject import judge, summary
 from faultinject.phases import PHASES
+from faultinject.trace import lock_line
 
 STAGES = {"boot": "booting", "trials": "striking", "stop": "draining and reading back",
           "verify": "checking the disk image from outside", "hash the disk": "hashing your disk image"}
@@ -136,6 +137,8 @@ def facts(s):
                + (f", {order['lost_entries']} entries of the trace lost" if order["lost_entries"] else ""))
         yield from order["violations"]
     yield f"{s['kernel_panics']} kernel panics, {s['leaks']} leaks, {s['typing_problems']} lines typed wrong"
+    if s.get("lock") and s["lock"]["held"]["n"]:
+        yield lock_line(s["lock"])
     if s["disk"]:
         d = s["disk"]
         yield (f"your disk: {d['bytes']} bytes, SHA-256 {'equal inside and outside' if d['equal'] else 'DIFFERENT'}, "

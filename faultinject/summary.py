@@ -126,6 +126,7 @@ def summarise(run, trials):
         "leaks": leaks_of(run, trials),
         "writes_acknowledged": run.get("acknowledged"), "places_checked": run.get("places_checked"),
         "workload": workload or None, "disk": run.get("disk"), "death_order": run.get("death_order"),
+        "lock": run.get("lock"),
         "by_fault": grouped(trials, "fault"), "by_service": grouped(trials, "service"),
     }
     s["targets"] = targets(s, run)

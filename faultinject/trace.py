@@ -12,6 +12,8 @@ MAGIC = 0x4543415254504F43  # "COPTRACE"
 VERSION = 2
 PAGE = 4096
 HEADER = struct.Struct("<QIIQQQ")  # magic version cpu entries tsc_hz head
+BUCKETS = 40  # LOCK_BUCKETS
+TIMES = struct.Struct(f"<{BUCKETS}QQQ")  # struct lock_times: count most sum
 ENTRY = struct.Struct("<QHHIQQ")   # tsc event cpu tag a b
 
 EVENTS = abi.names("trace")
@@ -32,6 +34,7 @@ class Entry:
     a: int
     b: int
     mark: str | None = None  # of an event MARK
+    cpu: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +62,10 @@ def parse_header(data):
 
 
 def parse_entry(data, at=0):
-    tsc, event, _, tag, a, b = ENTRY.unpack_from(data, at)
+    tsc, event, cpu, tag, a, b = ENTRY.unpack_from(data, at)
     name = EVENTS.get(event, f"event {event}")
     mark = MARKS.get(a, f"mark {a}") if name == "MARK" else None
-    return Entry(tsc, name, tag & 0xFFF, tag >> 12, a, b, mark)
+    return Entry(tsc, name, tag & 0xFFF, tag >> 12, a, b, mark, cpu)
 
 
 def parse_entries(data):
@@ -141,6 +144,48 @@ class Rings:
             self.copy.write(b"".join(fresh))
             self.copy.flush()
         return [parse_entry(entry) for entry in fresh]
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """How often something took 2^n to 2^(n+1) - 1 TSC ticks, by n."""
+    count: list
+    most: int
+    sum: int
+
+    def quantile_us(self, q, tsc_hz):
+        """The end of the bucket in which the quantile lies, or the most there was."""
+        rank, seen = q * sum(self.count), 0
+        for n, count in enumerate(self.count):
+            seen += count
+            if count and seen >= rank:
+                return min(2 ** (n + 1) - 1, self.most) / tsc_hz * 1e6
+        return 0.0
+
+    def row(self, tsc_hz):
+        return {"n": sum(self.count), **{f"p{p}_us": round(self.quantile_us(p / 100, tsc_hz), 3) for p in (50, 90, 99, 99.9)},
+                "most_us": round(self.most / tsc_hz * 1e6, 3), "sum_ms": round(self.sum / tsc_hz * 1e3, 3),
+                "log2_ticks": {n: c for n, c in enumerate(self.count) if c}}
+
+
+def lock_times(rings):
+    """{"held": Times, "waited": Times} of the kernel lock, of all CPUs together; no counts where one CPU runs."""
+    total = {"held": Times([0] * BUCKETS, 0, 0), "waited": Times([0] * BUCKETS, 0, 0)}
+    for ring in rings.rings:
+        data = ring.read_memory(ring.paddr + HEADER.size, 2 * TIMES.size)
+        for at, name in enumerate(total):
+            *count, most, ticks = TIMES.unpack_from(data, at * TIMES.size)
+            t = total[name]
+            total[name] = Times([a + b for a, b in zip(t.count, count)], max(t.most, most), t.sum + ticks)
+    return total
+
+
+def lock_line(rows):
+    """One line for reports."""
+    held, waited = rows["held"], rows["waited"]
+    return (f"kernel lock: {held['n']:,} entries held it p50 {held['p50_us']:.1f} us, p99 {held['p99_us']:.1f} us, most "
+            f"{held['most_us']:.0f} us; {waited['n']:,} waited p50 {waited['p50_us']:.1f} us, p99 {waited['p99_us']:.1f} us, "
+            f"most {waited['most_us']:.0f} us")
 
 
 def memory_reader(guest, folder):

@@ -110,11 +110,7 @@ static void cpus_spread(const struct cpu *self)
         cpu_give(c, 32u - (uint32_t)__builtin_clz(c->ready_mask));
 }
 
-bool inv_sched_nobody_waits(void)
-{
-    each_cpu(c) if (!c->coming && cpu_could_do_better(c)) return false;
-    return true;
-}
+bool inv_sched_nobody_waits(const struct cpu *c) { return !cpu_could_do_better(c); }
 
 void thread_ready(struct thread *t)
 {

@@ -24,7 +24,7 @@ static struct child child_on(uint32_t service, uint32_t priority, uint64_t mask)
 static void settle(void)
 {
     for (uint32_t i = CPUS; i-- > 0;) host_cpu(i);
-    cr_assert(inv_sched_nobody_waits());
+    each_cpu(c) cr_assert(inv_sched_nobody_waits(c) && !c->coming);
     cr_assert(host_tlbs_true());
 }
 

@@ -65,7 +65,7 @@ struct manifest_service {
     uint32_t priority, budget_us, budget_period_us;
     uint32_t quota_pages;
     uint32_t irq_limit; /* interrupts within 10 ms, each of irq[]; 0: the kernel's default */
-    uint32_t cpus; /* bit n: may run on CPU n; 0: on all */
+    uint32_t cpus;      /* bit n: may run on CPU n; 0: on all */
     uint16_t depend_count, call_count, session_count, port_count, irq_count, pci_count;
     struct manifest_depend depend[MANIFEST_DEPENDS];
     uint16_t call[MANIFEST_DEPENDS];    /* services whose endpoint it may call */

@@ -140,7 +140,7 @@ def pair(folder, build, systems, jobs):
 def systems_of(build):
     """The Linux systems that this machine calls for."""
     line = qemu.command(qemu.Machine(image=build / "image/bench", run=build, disk=build / "data.img",
-                                     extra=os.environ.get("QEMU_EXTRA", "")))
+                                     extra=os.environ.get("QEMU_EXTRA", ""), iommu=os.environ.get("IOMMU") != "0"))
     return ["linux"] + ([compare.NO_IOMMU] if any("intel-iommu" in word for word in line) else [])
 
 
@@ -184,6 +184,7 @@ def report(folder, systems, wanted, pairs, problems, loads):
     if len(pairs) < wanted:
         problems.append(f"{len(pairs)} of {wanted} pairs were measured")
     out = {"schema_version": bench.SCHEMA_VERSION, "accel": "tcg", "qemu": qemu.qemu_version(), "smp": 1, "mem": mem(),
+           "iommu": compare.NO_IOMMU in systems,
            "host": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "commit": commit(),
            "peers": "measured in this run", "linux": dict(zip(("package", "version", "sha256"), kernel)),
            "pairs": len(pairs), "load": loads, "rows": rows + others(pairs), "missing": short, "problems": problems}
@@ -200,7 +201,7 @@ def markdown(out, rows):
     linux = out["linux"]
     return (f"# Coppice and Linux on the same machine, {datetime.date.today()}\n\n"
             f"`make bench PEERS=linux`, {out['pairs']} pairs; commit {out['commit']}; {linux['package']} "
-            f"{linux['version']}; QEMU {out['qemu']}, TCG, one CPU, {out['mem']}; host with {out['cpus']} CPUs, load "
+            f"{linux['version']}; QEMU {out['qemu']}, TCG, one CPU, {out['mem']}, {'an' if out['iommu'] else 'no'} IOMMU; host with {out['cpus']} CPUs, load "
             f"before each pair {', '.join(map(str, out['load']))}.\nRatio: Coppice / peer, the median over the pairs; "
             "lowest and highest ratio of a pair. What each row is: bench/README.md.\n\n"
             f"{compare.markdown(rows)}\n")

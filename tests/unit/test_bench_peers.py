@@ -99,6 +99,13 @@ def test_what_a_pair_lacks_is_named():
     assert short == ["x (A)", "x (B)"]
 
 
+def test_the_third_system_goes_with_the_iommu(tmp_path, monkeypatch):
+    monkeypatch.setenv("IOMMU", "0")
+    assert peers.systems_of(tmp_path) == ["linux"]
+    monkeypatch.setenv("IOMMU", "1")
+    assert peers.systems_of(tmp_path) == ["linux", "linux-noiommu"]
+
+
 @pytest.mark.parametrize("iommu", [False, True])
 def test_comparisons_are_of_figures_that_exist(iommu):
     """One that names a figure which nobody measures would be missing in every run."""

@@ -107,7 +107,8 @@ class System:
         self.log = channel.LogReader(self.guest.log)
         boot = self.log.wait("boot", BOOT_SECONDS)
         self.tsc_hz = boot["tsc_hz"]
-        self.ring = trace.Ring(trace.memory_reader(self.guest, folder), boot["trace_paddr"], folder / "trace.bin")
+        self.ring = trace.Rings(trace.memory_reader(self.guest, folder), boot["trace_paddr"], boot["cpus"],
+                                folder / "trace.bin")
         self.log_file = folder / "kernel.log"
         self.boot_us = self.await_up()
 

@@ -153,6 +153,7 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
     list_prepend(below ? &below->of_process : &p->mappings, &map->of_process);
     list_append(&m->mappings, &map->of_memory);
     p->mapping_count++;
+    p->last_mapping = map; /* it is looked for next */
     mapping_count(m, prot, 1);
     for (uint64_t i = 0; i < pages; i++)
         arch_space_map(p, (vaddr_t){start.v + i * PAGE_SIZE}, memory_frame(m, offset + i), prot,

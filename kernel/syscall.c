@@ -302,9 +302,9 @@ static status_t sys_memory_create_device(struct thread *t, struct context *c)
 static status_t decode_memory(struct thread *t, handle_t h, uint32_t rights, struct memory **out)
 {
     struct trace *ring;
-    status_t s = decode(t, h, OBJECT_TRACE, RIGHT_READ | (rights & RIGHT_GRANT), &ring);
-    if (s == E_TYPE) return decode(t, h, OBJECT_MEMORY, rights, out);
-    if (s != OK) return s;
+    status_t s = decode(t, h, OBJECT_MEMORY, rights, out);
+    if (s != E_TYPE) return s;
+    TRY(decode(t, h, OBJECT_TRACE, RIGHT_READ | (rights & RIGHT_GRANT), &ring));
     REQUIRE(!(rights & ~(uint32_t)(RIGHT_READ | RIGHT_GRANT)), E_RIGHTS);
     *out = ring->memory;
     return OK;

@@ -67,6 +67,7 @@ ROWS = [
     ("page_map", "insn"), ("page_unmap", "insn"), ("page_map_single", "insn"), ("page_unmap_single", "insn"),
     ("read4k_qd1_insn", "insn"), ("read4k_qd32_insn", "insn"),
     ("read4k_qd1_iops", "1/s"), ("read4k_qd32_iops", "1/s"),
+    ("read4k_qd1_switches", "1"), ("read4k_qd32_switches", "1"),
     ("recover_cold_insn", "insn"), ("recover_cold_us", "us"), ("device_reset_insn", "insn"),
     ("device_reset_us", "us"), ("boot_us", "us"), ("boot_read_us", "us"), ("idle_memory_kib", "KiB"),
 ]
@@ -240,7 +241,7 @@ def appliance(run, build, mem=IDLE_MEM):
 # --- Figures ---------------------------------------------------------------------------------------------------
 
 def figures_counted(samples, recovered):
-    out = {name: figure_of_samples(s) for name, s in samples.items()}
+    out = {name: figure_of_samples(s) for name, s in samples.items() if not name.endswith("_switches")}
     for depth in ("qd1", "qd32"):
         out[f"read4k_{depth}_insn"] = figure_of_samples(samples[f"read4k_{depth}_busy"])
     out["recover_cold_insn"] = figure_of([r.total - r.idle for r in recovered])
@@ -253,6 +254,7 @@ def figures_timed(samples, said, recovered):
     out = {"boot_read_us": figure_of([said["boot_ticks"] * 1e6 / tsc_hz])}
     for depth in ("qd1", "qd32"):
         out[f"read4k_{depth}_iops"] = figure_of_samples(samples[f"read4k_{depth}_elapsed"], lambda t: tsc_hz / t)
+        out[f"read4k_{depth}_switches"] = figure_of_samples(samples[f"read4k_{depth}_switches"])
     out["recover_cold_us"] = figure_of([r.total * 1e6 / tsc_hz for r in recovered])
     out["device_reset_us"] = figure_of([r.reset * 1e6 / tsc_hz for r in recovered])
     return out

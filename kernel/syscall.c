@@ -122,16 +122,31 @@ static status_t sys_reply_to(struct thread *t, struct context *c)
     return OK;
 }
 
+static void signal_commit(struct thread *t, struct notification *n, uint64_t bits)
+{
+    struct process *s = t->process->service;
+    if (s->signal_credit) {
+        s->signal_credit--;
+        trace(TRACE_SIGNAL, t->process->object.tag, n->object.tag, bits);
+    }
+    notification_signal(n, bits);
+}
+
 static status_t sys_signal(struct thread *t, struct context *c)
 {
     struct notification *n;
     TRY(decode(t, c->handle, OBJECT_NOTIFICATION, RIGHT_WRITE, &n));
-    struct process *s = t->process->service;
-    if (s->signal_credit) {
-        s->signal_credit--;
-        trace(TRACE_SIGNAL, t->process->object.tag, n->object.tag, c->info);
-    }
-    notification_signal(n, c->info);
+    signal_commit(t, n, c->info);
+    return OK;
+}
+
+static status_t sys_signal_wait(struct thread *t, struct context *c)
+{
+    struct notification *n, *own;
+    TRY(decode(t, c->handle, OBJECT_NOTIFICATION, RIGHT_WRITE, &n));
+    TRY(decode(t, c->w[0], OBJECT_NOTIFICATION, RIGHT_READ, &own));
+    signal_commit(t, n, c->info);
+    notification_wait(own, t);
     return OK;
 }
 

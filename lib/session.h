@@ -40,7 +40,9 @@ status_t block_open(struct block_session *s, const char *service, uint32_t slots
 /* Puts a request into a free slot; returns the slot, or -1 if all are busy. Nothing is signalled yet. */
 int block_submit(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length,
                  uint64_t offset);
-void block_kick(struct block_session *s); /* tells the driver, if it sleeps, about all submitted */
+/* Tells the driver about all submitted. Not needed before block_wait and block_arm, which do it, at less
+ * cost: for a client that goes on with other work. */
+void block_kick(struct block_session *s);
 /* Takes up to max completions without waiting; frees their slots. Each request is returned once. */
 uint32_t block_take(struct block_session *s, struct block_done *done, uint32_t max);
 void block_wait(struct block_session *s); /* sleeps until there may be something to take */

@@ -89,14 +89,20 @@ int block_submit(struct block_session *s, enum block_op op, uint64_t sector, uin
     return i;
 }
 
-/* shared_or orders the hint before the look at driver_waiting; the driver sets that, fences and looks at
- * the hint once more before it sleeps: one of the two sees the other. */
-void block_kick(struct block_session *s)
+/* Returns whether the driver sleeps and must be signalled. shared_or orders the hint before the look at
+ * driver_waiting; the driver sets that, fences and looks at the hint once more before it sleeps: one of the
+ * two sees the other. */
+static bool block_hint(struct block_session *s)
 {
-    if (s->submitted == 0) return;
+    if (s->submitted == 0) return false;
     shared_or(&s->hint->submit, s->submitted);
     s->submitted = 0;
-    if (shared_load(&s->ledger->driver_waiting) != 0) (void)sys_signal(s->doorbell, s->driver_bit);
+    return shared_load(&s->ledger->driver_waiting) != 0;
+}
+
+void block_kick(struct block_session *s)
+{
+    if (block_hint(s)) (void)sys_signal(s->doorbell, s->driver_bit);
 }
 
 /* The driver wrote what cannot be. Recovery looks itself and has the driver restarted; the slot stays
@@ -144,9 +150,9 @@ uint32_t block_take(struct block_session *s, struct block_done *done, uint32_t m
     return n;
 }
 
-bool block_arm(struct block_session *s)
+/* Asks to be signalled; false: there is something to take already. */
+static bool block_announce(struct block_session *s)
 {
-    block_kick(s);
     if (s->ready != 0 || shared_load(&s->hint->complete) != 0) return false;
     shared_store(&s->request->client_waiting, 1);
     memory_fence();
@@ -155,9 +161,24 @@ bool block_arm(struct block_session *s)
     return false;
 }
 
+bool block_arm(struct block_session *s)
+{
+    block_kick(s);
+    return block_announce(s);
+}
+
+/* Where the driver must be woken too, both in one call: it is more urgent, so a signal alone would switch to
+ * it and back for nothing but our wait. Whatever wakes us, the caller looks. */
 void block_wait(struct block_session *s)
 {
-    if (block_arm(s)) (void)sys_wait(s->notification); /* whatever woke us, the caller looks */
+    bool asleep = block_hint(s), wait = block_announce(s);
+
+    if (asleep && wait)
+        (void)sys_signal_wait(s->doorbell, s->driver_bit, s->notification);
+    else if (asleep)
+        (void)sys_signal(s->doorbell, s->driver_bit);
+    else if (wait)
+        (void)sys_wait(s->notification);
 }
 
 status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, uint32_t length,

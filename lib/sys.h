@@ -86,6 +86,10 @@ static inline status_t sys_signal(handle_t n, uint64_t bits)
     return sys(SYS_signal, n, bits, 0, 0, 0, 0).status;
 }
 static inline struct sys_result sys_wait(handle_t n) { return sys(SYS_wait, n, 0, 0, 0, 0, 0); }
+static inline struct sys_result sys_signal_wait(handle_t n, uint64_t bits, handle_t own)
+{
+    return sys(SYS_signal_wait, n, bits, own, 0, 0, 0);
+}
 static inline struct sys_result sys_poll(handle_t n) { return sys(SYS_poll, n, 0, 0, 0, 0, 0); }
 static inline status_t sys_bind(handle_t n) { return sys(SYS_bind, n, 0, 0, 0, 0, 0).status; }
 static inline void sys_yield(void) { (void)sys(SYS_yield, 0, 0, 0, 0, 0, 0); }

@@ -44,6 +44,7 @@ bool ticks_are_instructions(void);
 /* Ticks in which this machine had nothing to do: the kernel's idle time, or what a spinner of the lowest
  * priority counted while one runs. Only differences mean something. */
 uint64_t idle_ticks(void);
+uint64_t switches(void); /* times that another thread was given the CPU, this one's own included */
 /* From here on the CPU never idles: time that nobody needs is counted by instruction, and the kernel's
  * path out of idle is not hidden in it. */
 void spinner_start(void);

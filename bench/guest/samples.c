@@ -87,6 +87,14 @@ void spinner_start(void)
     peer_start(&spinner);
 }
 
+uint64_t switches(void)
+{
+    struct system_info info;
+
+    check(sys_system_info(&info), "system information");
+    return info.switches;
+}
+
 uint64_t idle_ticks(void)
 {
     struct system_info info;

@@ -124,6 +124,7 @@ static const struct rule {
     [SYS_reply_to] = {OBJECT_REPLY, RIGHT_WRITE, false},
     [SYS_signal] = {OBJECT_NOTIFICATION, RIGHT_WRITE, false},
     [SYS_wait] = {OBJECT_NOTIFICATION, RIGHT_READ, false},
+    [SYS_signal_wait] = {OBJECT_NOTIFICATION, RIGHT_WRITE, false},
     [SYS_poll] = {OBJECT_NOTIFICATION, RIGHT_READ, false},
     [SYS_bind] = {OBJECT_NOTIFICATION, RIGHT_READ, true},
     [SYS_recv] = {OBJECT_ENDPOINT, RIGHT_READ, true},
@@ -167,6 +168,7 @@ static const uint16_t weights[SYSCALL_COUNT] = {
     [SYS_reply_to] = 15,
     [SYS_signal] = 40,
     [SYS_wait] = 12,
+    [SYS_signal_wait] = 12,
     [SYS_poll] = 20,
     [SYS_bind] = 10,
     [SYS_yield] = 60,
@@ -320,6 +322,7 @@ static struct call random_call(void)
     case SYS_reply:
     case SYS_reply_recv:
     case SYS_reply_to: arguments_ipc(&c); break;
+    case SYS_signal_wait: c.a[2] = random_handle(OBJECT_NOTIFICATION); /* fall through */
     case SYS_signal:
     case SYS_event_bind:
     case SYS_timer_create: c.a[1] = below(16); break;
@@ -640,7 +643,7 @@ static int processes_count(void)
 static bool is_waiting(const struct call *c)
 {
     if (c->number != SYS_recv && c->number != SYS_reply_recv)
-        return c->number == SYS_call || c->number == SYS_wait;
+        return c->number == SYS_call || c->number == SYS_wait || c->number == SYS_signal_wait;
     if (model_decode(me, c->a[0], OBJECT_ENDPOINT, RIGHT_READ) != OK) return c->a[0] == 0;
     return list_empty(&((struct endpoint *)object_at(model.process[me].kernel, c->a[0]))->senders);
 }

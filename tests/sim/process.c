@@ -239,6 +239,12 @@ struct sys_result sys_wait(handle_t notification)
     return (struct sys_result){OK, signal_take(notification, true), 0};
 }
 
+struct sys_result sys_signal_wait(handle_t notification, uint64_t bits, handle_t own)
+{
+    (void)sys_signal(notification, bits);
+    return sys_wait(own);
+}
+
 struct sys_result sys_poll(handle_t notification)
 {
     uint64_t bits = signal_take(notification, false);

@@ -39,6 +39,7 @@ status_t service_call(handle_t endpoint, uint16_t label, struct message *m) MUST
 status_t sys_recv(handle_t endpoint, struct message *m);
 status_t sys_signal(handle_t notification, uint64_t bits);
 struct sys_result sys_wait(handle_t notification);
+struct sys_result sys_signal_wait(handle_t notification, uint64_t bits, handle_t own);
 struct sys_result sys_poll(handle_t notification);
 status_t sys_memory_unmap(handle_t process, uint64_t at);
 

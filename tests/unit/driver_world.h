@@ -53,6 +53,11 @@ static inline const struct startup *startup(void) { return &world_startup; }
 static status_t service_call(handle_t endpoint, uint16_t label, struct message *m) MUST_USE;
 static status_t sys_signal(handle_t n, uint64_t bits);
 static struct sys_result sys_wait(handle_t n);
+static inline struct sys_result sys_signal_wait(handle_t n, uint64_t bits, handle_t own)
+{
+    (void)sys_signal(n, bits);
+    return sys_wait(own);
+}
 static struct sys_result sys_poll(handle_t n);
 static status_t sys_recv(handle_t endpoint, struct message *m);
 static inline status_t sys_reply_recv(handle_t endpoint, struct message *m) { return sys_recv(endpoint, m); }

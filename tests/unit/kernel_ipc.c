@@ -449,6 +449,37 @@ Test(ipc, a_signal_wakes_one_waiter)
     cr_assert_eq(result_of(client.thread).state, THREAD_WAIT);
 }
 
+Test(ipc, signal_and_wait_in_one)
+{
+    handle_t to = make(notification_create, 0), from = make(notification_create, 0);
+    handle_t rung = grant(&server, to, RIGHT_READ, 0), bell = grant(&client, to, RIGHT_WRITE, 0);
+    handle_t answered = grant(&client, from, RIGHT_READ, 0), mute = grant(&client, from, RIGHT_WRITE, 0);
+    run_as(server.thread);
+    expect_state(sys(wait, rung), THREAD_WAIT);
+    run_as(client.thread);
+    expect_status(sys(signal_wait, answered, 2, answered), E_RIGHTS);
+    expect_status(sys(signal_wait, bell, 2, mute), E_RIGHTS);
+    expect_status(sys(signal_wait, bell, 2, endpoint), E_HANDLE);
+    cr_assert_eq(result_of(server.thread).state, THREAD_WAIT, "what is refused signals nobody");
+    expect_state(sys(signal_wait, bell, 2, answered), THREAD_WAIT);
+    struct result r = result_of(server.thread);
+    cr_assert(r.status == OK && r.w[0] == 2);
+    run_as(root_thread());
+    expect_ok(sys(signal, from, 8));
+    r = result_of(client.thread);
+    cr_assert(r.status == OK && r.w[0] == 8 && r.state == THREAD_READY);
+    expect_ok(sys(signal, from, 1));
+    run_as(client.thread);
+    r = sys(signal_wait, bell, 4, answered);
+    expect_ok(r);
+    cr_assert_eq(r.w[0], 1, "what is there already is taken at once");
+    run_as(root_thread());
+    cr_assert_eq(sys(poll, to).w[0], 4);
+    r = sys(signal_wait, to, 16, to);
+    expect_ok(r);
+    cr_assert_eq(r.w[0], 16, "a thread may signal itself");
+}
+
 Test(ipc, rights_of_notifications)
 {
     handle_t n = make(notification_create, 0);

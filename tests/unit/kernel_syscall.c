@@ -51,6 +51,7 @@ static enum object_type wanted(unsigned number)
     case SYS_endpoint_info: return OBJECT_ENDPOINT;
     case SYS_reply_to: return OBJECT_REPLY;
     case SYS_signal:
+    case SYS_signal_wait:
     case SYS_wait:
     case SYS_poll:
     case SYS_bind:

@@ -174,6 +174,47 @@ Test(virtio_queue, notifies_only_when_the_device_asks, .init = setup)
     cr_assert_eq(bell, 0xffff, "nothing new, no notification");
 }
 
+/* Device and driver both sleep unless an event index says that the other wants to hear: whatever the batches
+ * and wherever the 16-bit indices wrap, nobody sleeps on work that is there. */
+Test(virtio_queue, nobody_sleeps_on_work_across_the_wrap, .init = setup, .timeout = 60)
+{
+    struct virtio_blk_outhdr header;
+    struct vring_desc data;
+    struct token token;
+    uint8_t status;
+    uint16_t held[QUEUE_ENTRIES], signalled = 0;
+    uint32_t held_count = 0, flying = 0, taken = 0;
+    bool device_awake = false;
+
+    srand(2);
+    cr_assert(queue_rearm(&q));
+    while (taken < 200000) {
+        for (int n = 1 + rand() % 20; n > 0 && flying < QUEUE_ENTRIES; n--, flying++)
+            queue_add(&q, VIRTIO_BLK_T_IN, 0, 0, 512, (struct token){0, 0, 0});
+        bell = 0xffff;
+        queue_kick(&q);
+        device_awake |= bell == 0;
+        cr_assert(device_awake || device_seen == q.memory->avail.idx, "a lost doorbell at %u", device_seen);
+        while (device_awake && device_seen != q.memory->avail.idx) {
+            held[held_count++] = device_take(&header, &data);
+            if (rand() % 64 == 0) break; /* it stays awake with the rest */
+        }
+        if (device_seen == q.memory->avail.idx) {
+            q.memory->used.avail_event = device_seen;
+            device_awake = false;
+        }
+        for (int n = rand() % 20; n > 0 && held_count > 0; n--) device_finish(held[--held_count], 0);
+        uint16_t now = q.memory->used.idx;
+        bool interrupt = vring_need_event(q.memory->avail.used_event, now, signalled);
+        signalled = now;
+        cr_assert(interrupt || now == q.used_seen, "a lost interrupt at %u", now);
+        if (!interrupt) continue;
+        do {
+            for (; queue_take(&q, &token, &status) == OK; taken++) flying--;
+        } while (!queue_rearm(&q));
+    }
+}
+
 Test(virtio_queue, rearm_sees_what_came_meanwhile, .init = setup)
 {
     struct virtio_blk_outhdr header;

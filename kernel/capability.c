@@ -3,6 +3,7 @@
 #include "capability.h"
 #include "process.h"
 #include "dma.h"
+#include "endpoint.h"
 #include "trace.h"
 #include "frame.h"
 #include "print.h"
@@ -92,6 +93,9 @@ static void slot_release(struct capability *c)
     assert(!c->child);
     while (c->mappings) mapping_destroy(c->mappings);
     if (c->object->type == OBJECT_MEMORY) dma_revoke((struct memory *)c->object, c);
+    if (c->object->type == OBJECT_NOTIFICATION) notification_revoke((struct notification *)c->object, c);
+    if (c->object->type == OBJECT_NOTIFICATION || c->object->type == OBJECT_ENDPOINT)
+        endpoint_revoke(p, cap_handle(c));
     if (c->prev)
         c->prev->next = c->next;
     else if (c->parent)

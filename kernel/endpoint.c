@@ -218,7 +218,8 @@ static void caller_orphaned(struct thread *caller)
     list_remove(&caller->queue);
     caller->server = NULL;
     caller->reply = NULL;
-    if (!(caller->context.info & INFO_REPLAYABLE)) {
+    /* Delivered once more by what was revoked meanwhile it is not. */
+    if (!(caller->context.info & INFO_REPLAYABLE) || !cap_lookup(caller->process, caller->context.handle)) {
         trace_process(TRACE_PEER_RESTARTED, caller->process, caller->process->object.tag, e->object.tag);
         caller->endpoint = NULL;
         caller->context.status = E_PEER_RESTARTED;
@@ -271,6 +272,18 @@ void endpoint_server_died(struct process *p)
         e->generation++;
         e->server = NULL;
         list_remove(&e->of_server);
+    }
+}
+
+void endpoint_revoke(struct process *p, handle_t h)
+{
+    list_each(struct thread, t, &p->threads, of_process)
+    {
+        if (t->context.handle != h || t->state < THREAD_SEND || t->state == THREAD_REPLY) continue;
+        if (t->state == THREAD_SEND) t->endpoint->queued--;
+        t->endpoint = NULL;
+        t->context.status = E_PEER_GONE;
+        thread_ready(t); /* leaves the list that it is in */
     }
 }
 

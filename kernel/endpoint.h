@@ -43,6 +43,8 @@ struct context *endpoint_call_fast(struct thread *caller);
 struct context *endpoint_reply_recv_fast(struct thread *server);
 /* A thread leaves whatever IPC it is in, because it ends. Its own caller is replayed or told. */
 void endpoint_abandon(struct thread *t);
+/* A handle ends in p: who waits by it in a call not taken yet, a recv or a wait, waits no longer (E_PEER_GONE). */
+void endpoint_revoke(struct process *p, handle_t h);
 void endpoint_server_died(struct process *p); /* bumps the generation of all that it served */
 
 #endif

@@ -59,16 +59,26 @@ void notification_bind(struct notification *n, struct thread *t)
     if (n) n->bound = t;
 }
 
-void notification_destroy(struct notification *n)
+static void notification_unbind(struct notification *n)
 {
     struct thread *b = n->bound;
-    if (b) {
-        b->bound = NULL;
-        if (b->state == THREAD_RECV && !b->endpoint) { /* nothing else could wake it */
-            b->context.status = E_PEER_GONE;
-            thread_ready(b);
-        }
+    if (!b) return;
+    notification_bind(NULL, b);
+    if (b->state == THREAD_RECV && !b->endpoint) { /* nothing else could wake it */
+        b->context.status = E_PEER_GONE;
+        thread_ready(b);
     }
+}
+
+void notification_revoke(struct notification *n, const struct capability *via)
+{
+    if (n->bound && n->bound_via == via) notification_unbind(n);
+    list_each(struct source, s, &n->sources, link) if (s->via == via) source_set(s, NULL, 0);
+}
+
+void notification_destroy(struct notification *n)
+{
+    notification_unbind(n);
     list_each(struct thread, t, &n->waiters, queue)
     {
         t->context.status = E_PEER_GONE;
@@ -89,6 +99,7 @@ void source_set(struct source *s, struct notification *n, uint64_t bits)
     list_remove(&s->link);
     s->notification = n;
     s->bits = bits;
+    s->via = NULL;
     if (n) list_append(&n->sources, &s->link);
 }
 

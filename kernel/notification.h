@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Notifications: 64 bits, set by signals, taken by one waiter. A thread may wait on it alone (wait) or
  * bind it, so that its recv also returns the bits. Sources (timers, interrupts, child events) hold a
- * struct source; destroying the notification unhooks them all. */
+ * struct source; destroying the notification, or the capability that a source was made with, unhooks it. */
 #ifndef COPPICE_KERNEL_NOTIFICATION_H
 #define COPPICE_KERNEL_NOTIFICATION_H
 
@@ -12,13 +12,15 @@ struct notification {
     struct object object;
     uint64_t bits;
     struct thread *bound;
-    struct list waiters; /* threads in wait */
-    struct list sources; /* struct source.link */
+    struct capability *bound_via; /* what it was bound with */
+    struct list waiters;          /* threads in wait */
+    struct list sources;          /* struct source.link */
 };
 struct source { /* something in the kernel that signals */
     struct list link;
     struct notification *notification; /* NULL: none */
     uint64_t bits;
+    struct capability *via; /* what it was set with: it ends with that; NULL: the kernel's own */
 };
 
 status_t notification_create(struct process *owner, tag_t tag, struct notification **out) MUST_USE;
@@ -29,5 +31,7 @@ void notification_bind(struct notification *n, struct thread *t); /* n NULL: unb
 void source_init(struct source *s);
 void source_set(struct source *s, struct notification *n, uint64_t bits);
 void source_signal(struct source *s);
+/* A capability of n ends: whatever signals or is bound by it ends too. */
+void notification_revoke(struct notification *n, const struct capability *via);
 
 #endif

@@ -146,6 +146,7 @@ static status_t sys_signal_wait(struct thread *t, struct context *c)
     TRY(decode(t, c->handle, OBJECT_NOTIFICATION, RIGHT_WRITE, &n));
     TRY(decode(t, c->w[0], OBJECT_NOTIFICATION, RIGHT_READ, &own));
     signal_commit(t, n, c->info);
+    c->handle = c->w[0]; /* what it waits by, as in wait: the wait ends with it */
     notification_wait(own, t);
     return OK;
 }
@@ -174,6 +175,7 @@ static status_t sys_bind(struct thread *t, struct context *c)
     if (c->handle) TRY(decode(t, c->handle, OBJECT_NOTIFICATION, RIGHT_READ, &n));
     REQUIRE(!n || !n->bound || n->bound == t, E_BUSY);
     notification_bind(n, t);
+    if (n) n->bound_via = cap_lookup(t->process, c->handle);
     return OK;
 }
 
@@ -437,6 +439,7 @@ static status_t sys_event_bind(struct thread *t, struct context *c)
     struct notification *n;
     TRY(decode_signal(t, c->handle, c->info, &n));
     source_set(&t->process->event_source, n, c->info);
+    t->process->event_source.via = cap_lookup(t->process, c->handle);
     if (!list_empty(&t->process->events)) source_signal(&t->process->event_source);
     return OK;
 }
@@ -470,6 +473,7 @@ static status_t sys_irq_bind(struct thread *t, struct context *c)
     TRY(decode_signal(t, c->info, c->w[0], &n));
     REQUIRE(!i->user || i->user == t->process, E_BUSY);
     irq_bind(i, t->process, n, c->w[0]);
+    i->source.via = cap_lookup(t->process, c->info);
     return OK;
 }
 
@@ -549,6 +553,7 @@ static status_t sys_timer_create(struct thread *t, struct context *c)
     TRY(decode_signal(t, c->handle, c->info, &n));
     ROOM(t->process);
     TRY(timer_create(t->process, n, c->info, &made));
+    made->source.via = cap_lookup(t->process, c->handle);
     return give(t, c, &made->object, RIGHT_MANAGE);
 }
 

@@ -8,12 +8,14 @@
 
 #include "tests/unit/host_kernel.h"
 
+#ifndef MODEL_PROCESSES /* a short run needs less */
 #define MODEL_PROCESSES 10
 #define MODEL_CAPS      1024
 #define MODEL_OBJECTS   768
-#define MODEL_SLOTS     512 /* highest slot of a handle that a short run reaches */
+#define MODEL_SLOTS     512 /* highest slot of a handle that a run reaches */
 #define MODEL_MAPPINGS  32
-#define NONE            (-1)
+#endif
+#define NONE (-1)
 
 struct model_object {
     enum object_type type; /* OBJECT_NONE: free */
@@ -54,6 +56,15 @@ static struct model {
     struct model_object object[MODEL_OBJECTS];
     int caps, objects; /* high-water marks */
 } model;
+
+#define RW        (RIGHT_READ | RIGHT_WRITE)
+#define GRANTABLE (RW | RIGHT_GRANT)
+
+struct call {
+    unsigned number;
+    uint64_t a[10]; /* handle, info, w0..w7 */
+};
+static int me; /* the process of the running thread */
 
 static uint64_t seed_now, call_now; /* of the run, for messages */
 #define must(condition, format, ...)                                                                        \

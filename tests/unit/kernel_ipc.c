@@ -623,3 +623,62 @@ Test(ipc, the_most_urgent_caller_is_served_first)
     cr_assert_eq(sys(recv, server_end).handle, 1234, "the flood was served first");
     for (unsigned i = 0; i < 3; i++) cr_assert_eq(sys(reply_recv, server_end, 0).handle, 100 + i);
 }
+
+/* Revocation reaches what was made with the revoked: see docs/INVARIANTS.md, complete. */
+Test(ipc, a_revoked_handle_serves_nobody_who_waits_by_it)
+{
+    handle_t e = make(endpoint_create, 0), n = make(notification_create, 0);
+    struct child caller = child_make(1), server = child_make(2), waiter = child_make(3);
+    handle_t call = grant(&caller, e, RIGHT_WRITE, 5), recv = grant(&server, e, RIGHT_READ, 0);
+    handle_t wait = grant(&waiter, n, RIGHT_READ, 0);
+    run_as(waiter.thread);
+    expect_state(sys(wait, wait), THREAD_WAIT);
+    run_as(caller.thread);
+    expect_state(sys(call, call, INFO_REPLAYABLE, 1), THREAD_SEND);
+    run_as(root_thread());
+    expect_ok(sys(cap_revoke, e));
+    expect_ok(sys(cap_revoke, n));
+    cr_assert_eq(result_of(caller.thread).status, E_PEER_GONE);
+    cr_assert_eq(result_of(waiter.thread).status, E_PEER_GONE);
+    struct result info = sys(endpoint_info, e);
+    cr_assert_eq(info.w[0], 0, "%lu are queued", info.w[0]);
+    run_as(server.thread);
+    expect_status(sys(recv, recv), E_HANDLE);
+}
+
+Test(ipc, a_call_is_not_replayed_by_a_revoked_handle)
+{
+    handle_t e = make(endpoint_create, 0);
+    struct child caller = child_make(1), server = child_make(2);
+    handle_t top = make(cap_derive, e, RIGHT_WRITE | RIGHT_GRANT, 0);
+    handle_t call = grant(&caller, top, RIGHT_WRITE, 0), recv = grant(&server, e, RIGHT_READ, 0);
+    run_as(server.thread);
+    expect_state(sys(recv, recv), THREAD_RECV);
+    run_as(caller.thread);
+    expect_state(sys(call, call, INFO_REPLAYABLE, 1), THREAD_REPLY);
+    run_as(root_thread());
+    expect_ok(sys(cap_delete, top));
+    cr_assert_eq(caller.thread->state, THREAD_REPLY, "what was taken goes on");
+    expect_ok(sys(process_kill, server.handle, CAUSE_KILLED));
+    cr_assert_eq(result_of(caller.thread).status, E_PEER_RESTARTED);
+}
+
+Test(ipc, a_timer_signals_no_more_when_its_notification_is_revoked)
+{
+    handle_t n = make(notification_create, 0);
+    struct child c = child_make(1);
+    handle_t theirs = grant(&c, n, RIGHT_READ | RIGHT_WRITE, 0);
+    run_as(c.thread);
+    handle_t t = make(timer_create, theirs, 1);
+    expect_ok(sys(bind, theirs));
+    expect_ok(sys(event_bind, theirs, 2));
+    run_as(root_thread());
+    expect_ok(sys(cap_revoke, n));
+    cr_assert_null(c.thread->bound);
+    cr_assert_null(c.process->event_source.notification);
+    run_as(c.thread);
+    expect_ok(sys(timer_arm, t, time_ns(host.tsc) + 10));
+    host_advance(1000);
+    run_as(root_thread());
+    expect_status(sys(poll, n), E_WOULD_BLOCK);
+}

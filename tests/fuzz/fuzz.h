@@ -13,6 +13,7 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak)); /* once, first; most have none */
 
 #define check(condition)                                                          \
     do {                                                                          \

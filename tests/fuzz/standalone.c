@@ -54,6 +54,7 @@ static void file_run(const char *path)
 
 int main(int argc, char **argv)
 {
+    if (LLVMFuzzerInitialize) LLVMFuzzerInitialize(&argc, &argv);
     for (int i = 1; i < argc; i++) file_run(argv[i]);
     printf("%u inputs, %u break the target\n", inputs, broken);
     return inputs && !broken ? 0 : 1;

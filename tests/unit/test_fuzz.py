@@ -30,6 +30,15 @@ def test_corpus(name):
     assert f"{len(lines)} inputs" in done.stdout.decode()
 
 
+@pytest.mark.parametrize("patch", sorted((fuzz.TESTS / "plants").glob("*.patch")), ids=lambda p: p.stem)
+def test_planted_bug_still_fits(patch):
+    text = patch.read_text()
+    source = (ROOT / re.search(r"^--- a/(.*)$", text, re.M).group(1)).read_text()
+    removed = [line[1:] for line in text.splitlines() if re.match(r"-(?!-- )", line)]
+    assert removed and all(line in source.splitlines() for line in removed)
+    assert patch.stem.split("-")[0] in fuzz.targets()
+
+
 WORDS = ["", "=", "[", "]", "{}", '"', "'", "\n", "\r", "\0", "#", "-1", "0", "1e400", "nan", "inf", "true", "1979-05-27",
          "18446744073709551616", "[service.a]", "[[service]]", "use", "recovery", '"""', "\ud7ff", "é", "\x7f", "a.b.c = 1",
          "[defaults]", "priority = 99999999999999999999", "depends = [[]]", "pci = [{ vendor = -1 }]", "irq = [[4]]",

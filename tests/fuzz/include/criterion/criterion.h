@@ -6,7 +6,11 @@
 
 #include "tests/fuzz/fuzz.h"
 
-#define cr_assert(condition, ...)     check(condition)
+#define cr_assert(condition, ...)                                \
+    do {                                                         \
+        if (!(condition)) fprintf(stderr, "fuzz: " __VA_ARGS__); \
+        check(condition);                                        \
+    } while (0)
 #define cr_assert_not(condition, ...) check(!(condition))
 #define cr_assert_eq(a, b, ...)       check((a) == (b))
 #define cr_assert_leq(a, b, ...)      check((a) <= (b))

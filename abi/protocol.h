@@ -20,6 +20,7 @@ enum flood_kind { /* w0 of HOSTILE_FLOOD */
                   FLOOD_MAPPINGS,
                   FLOOD_MARKS,
                   FLOOD_REQUESTS,
+                  FLOOD_LONGEST, /* no flood: the longest system calls, one of each */
 };
 
 #endif

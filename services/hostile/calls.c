@@ -146,7 +146,7 @@ static void given_rights_only_shrink(void)
     REFUSED_VALUE(E_RIGHTS, sys_cap_derive(log, RW, 0));
     REFUSED_VALUE(E_RIGHTS, sys_cap_derive(image, RX, 0));
     REFUSED_VALUE(E_RIGHTS, sys_cap_derive(cap_find("echo"), RW, 0));
-    REFUSED(E_TYPE, sys_memory_map(0, log, SCRATCH_AT, 0, 1, RIGHT_READ)); /* the trace, not ours to read */
+    REFUSED(E_RIGHTS, sys_memory_map(0, log, SCRATCH_AT, 0, 1, RIGHT_READ)); /* the trace, not ours to read */
     REFUSED(E_RIGHTS, sys_memory_map(0, image, SCRATCH_AT, 0, 1, RW));
     REFUSED(E_RIGHTS, sys_memory_map(0, image, SCRATCH_AT, 0, 1, RX));
     REFUSED_VALUE(E_RIGHTS, sys_process_create(image, 0, 4096, 64, 0, own_sched(), 0));

@@ -34,10 +34,25 @@ static uint64_t pick_handle(uint64_t *state)
 
 static uint64_t pick_word(uint64_t *state)
 {
-    static const uint64_t odd[] = {
-        0,        1,         2,           7,        64,        4095,       4096,
-        ~0ul,     1ul << 63, KERNEL_TEXT, USER_END, USER_BASE, SCRATCH_AT, NON_CANONICAL,
-        0x400000, 0x200000,  0x3ff000,    0x800000, 1ul << 32};
+    static const uint64_t odd[] = {0,
+                                   1,
+                                   2,
+                                   7,
+                                   64,
+                                   4095,
+                                   4096,
+                                   ~0ul,
+                                   1ul << 63,
+                                   KERNEL_TEXT,
+                                   USER_END,
+                                   USER_BASE,
+                                   SCRATCH_AT,
+                                   NON_CANONICAL,
+                                   USER_IMAGE_BASE,
+                                   USER_STARTUP,
+                                   USER_STACK_TOP,
+                                   USER_DYNAMIC,
+                                   1ul << 32};
     uint64_t r = random_next(state);
 
     switch (r % 8) {
@@ -45,7 +60,7 @@ static uint64_t pick_word(uint64_t *state)
     case 1: return pick_handle(state);
     case 2: return odd[(r >> 8) % (sizeof(odd) / sizeof(odd[0]))] + (r >> 40) % 3 - 1;
     case 3: return SCRATCH_AT + (r >> 8) % 64 * PAGE_SIZE;
-    case 4: return 0x400000 + (r >> 8) % 64 * 256;
+    case 4: return USER_IMAGE_BASE + (r >> 8) % 64 * 256;
     case 5: return INFO_MAKE(r >> 8 & 15, r >> 16 & 7) | (r & 1 ? INFO_REPLAYABLE : 0);
     default: return (r >> 8) % 16;
     }

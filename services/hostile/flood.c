@@ -143,7 +143,7 @@ static void flood_mappings(void)
 
 static void flood_marks(void)
 {
-    while (going()) (void)attempt(sys_trace_mark(0, MARK_BENCH, 0));
+    while (going() || !tally.refused) (void)attempt(sys_trace_mark(0, MARK_BENCH, 0));
 }
 
 /* Reads of a disk through every session that we may open, all slots busy. Its data are not ours to write. */
@@ -180,15 +180,11 @@ static void flood_requests(void)
 /* --- The run -------------------------------------------------------------------------------------------------- */
 
 static void (*const kinds[])(void) = {
-    [FLOOD_SPAWN] = flood_spawn,
-    [FLOOD_SIGNALS] = flood_signals,
-    [FLOOD_CAPABILITIES] = flood_capabilities,
-    [FLOOD_MEMORY] = flood_memory,
-    [FLOOD_TIMERS] = flood_timers,
-    [FLOOD_LOG] = flood_log,
-    [FLOOD_MAPPINGS] = flood_mappings,
-    [FLOOD_MARKS] = flood_marks,
-    [FLOOD_REQUESTS] = flood_requests,
+    [FLOOD_LONGEST] = longest_run,   [FLOOD_SPAWN] = flood_spawn,
+    [FLOOD_SIGNALS] = flood_signals, [FLOOD_CAPABILITIES] = flood_capabilities,
+    [FLOOD_MEMORY] = flood_memory,   [FLOOD_TIMERS] = flood_timers,
+    [FLOOD_LOG] = flood_log,         [FLOOD_MAPPINGS] = flood_mappings,
+    [FLOOD_MARKS] = flood_marks,     [FLOOD_REQUESTS] = flood_requests,
 };
 
 /* A thread does not return: it waits until it is deleted. */

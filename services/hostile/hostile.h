@@ -5,7 +5,8 @@
  *   lethal.c   one instruction or a few that must end a process, and it alone, with one known cause
  *   calls.c    system calls that must be refused, each with one known status
  *   chaos.c    random system calls, in children, several threads on shared objects
- *   flood.c    more of everything than there is */
+ *   flood.c    more of everything than there is
+ *   longest.c  what keeps the kernel busy for longest */
 #ifndef COPPICE_HOSTILE_H
 #define COPPICE_HOSTILE_H
 
@@ -62,6 +63,9 @@ void chaos_do(uint64_t seed) __attribute__((noreturn)); /* in the child */
 extern uint64_t chaos_children, chaos_deaths, chaos_causes[64];
 
 /* --- flood.c --- */
-void flood_run(uint32_t kind, uint64_t seconds);
+void flood_run(uint32_t kind, uint64_t ms);
+
+/* --- longest.c --- */
+void longest_run(void);
 
 #endif

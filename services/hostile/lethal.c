@@ -17,8 +17,6 @@ struct lethal {
 #define RUN(name, text) \
     static __attribute__((naked)) void name(void) { __asm__ volatile(text "; ret"); }
 
-/* QEMU 7.2 reads the stack of IRET and far RET as the kernel would: SMAP refuses that unless AC is set. */
-#define AC_ON "pushfq; orq $0x40000, (%rsp); popfq; "
 RUN(do_ud2, "ud2")
 RUN(do_hlt, "hlt")
 RUN(do_cli, "cli")
@@ -86,16 +84,14 @@ RUN(do_jump_non_canonical, "movq $0x0000800000000000, %rax; jmp *%rax")
 RUN(do_read_non_canonical, "movq $0x0000800000000000, %rax; movq (%rax), %rax")
 RUN(do_push_non_canonical, "movq $0x0000800000000008, %rsp; pushq %rax")
 RUN(do_push_kernel, "movq $-0x7ffffff0, %rsp; pushq %rax")
-RUN(do_write_text, "movq $0x400000, %rax; movb $0x90, (%rax)")
+RUN(do_write_text, "leaq 0f(%rip), %rax; 0: movb $0x90, (%rax)")
 RUN(do_run_stack, "subq $64, %rsp; movb $0xc3, (%rsp); call *%rsp")
 RUN(do_run_data, "movq $0x20000100, %rax; movb $0xc3, (%rax); call *%rax")
 RUN(do_stack_overflow, "1: pushq %rax; jmp 1b")
-RUN(do_iret_ring0,
-    AC_ON "movq %rsp, %rax; pushq $0x10; pushq %rax; pushq $0x202; pushq $8; pushq $0x400000; iretq")
-RUN(do_lret_ring0, AC_ON "pushq $8; pushq $0x400000; lretq")
-RUN(do_iret_iopl,
-    AC_ON "movq %rsp, %rax; movl %ss, %ecx; pushq %rcx; pushq %rax; pushq $0x3002; movl %cs, %ecx;"
-          "pushq %rcx; leaq 1f(%rip), %rcx; pushq %rcx; iretq; 1: cli")
+RUN(do_iret_ring0, "movq %rsp, %rax; pushq $0x10; pushq %rax; pushq $0x202; pushq $8; pushq $0x400000; iretq")
+RUN(do_lret_ring0, "pushq $8; pushq $0x400000; lretq")
+RUN(do_iret_iopl, "movq %rsp, %rax; movl %ss, %ecx; pushq %rcx; pushq %rax; pushq $0x3002; movl %cs, %ecx;"
+                  "pushq %rcx; leaq 1f(%rip), %rcx; pushq %rcx; iretq; 1: cli")
 RUN(do_iret_nt, "pushfq; orq $0x4000, (%rsp); popfq; iretq")
 RUN(do_ss_ring0, "movl $0x10, %eax; movl %eax, %ss")
 RUN(do_ds_tss, "movl $0x28, %eax; movl %eax, %ds")
@@ -190,6 +186,8 @@ static void do_all_threads(void) /* the last thread ends them all */
 
 static void do_kill_itself(void) { (void)sys_process_kill(0, CAUSE_DMA_FAULT); }
 
+/* QEMU 7.2 reads the stack of IRET and far RET as the kernel would, and SMAP refuses that. */
+#define FAR CAUSE_PROTECTION, CAUSE_PAGE_FAULT
 #define GP  CAUSE_PROTECTION, CAUSE_NONE
 #define UD  CAUSE_INVALID_OPCODE, CAUSE_NONE
 #define PF  CAUSE_PAGE_FAULT, CAUSE_NONE
@@ -270,9 +268,9 @@ static const struct lethal lethal[] = {
     L(run_stack, PF),
     L(run_data, PF),
     L(stack_overflow, PF),
-    L(iret_ring0, GP),
-    L(lret_ring0, GP),
-    L(iret_iopl, GP),
+    L(iret_ring0, FAR),
+    L(lret_ring0, FAR),
+    L(iret_iopl, FAR),
     L(iret_nt, GP),
     L(ss_ring0, GP),
     L(ds_tss, GP),

@@ -279,7 +279,7 @@ $(BUILD)/fuzz/replay/%: tests/fuzz/%.c tests/fuzz/standalone.c tools/build.mk
 # --- Checks -----------------------------------------------------------------------------------------------------
 C_FILES := $(shell find abi kernel lib drivers supervisor recovery services faultinject bench efi tests \
            -name '*.[ch]' 2>/dev/null | sort)
-CHECKS := check-format check-layering check-docs check-cppcheck check-size
+CHECKS := check-format check-layering check-docs check-cppcheck check-size check-model
 .PHONY: all images programs tests check format size $(CHECKS)
 
 check: $(CHECKS) images programs tests
@@ -295,6 +295,16 @@ check-docs:
 	$(Q)$(PYTHON) tools/abi_doc.py --check docs/ABI.md
 check-cppcheck:
 	$(Q)tools/cppcheck.sh $(BUILD)
+# The protocol's model, once for each version of the model and of the sources whose functions it names.
+MODEL_SOURCES := tests/model/promela/ledger.pml tests/model/promela/check.sh lib/driver.c lib/driver_block.c \
+                 lib/session_block.c recovery/core_ledger.c supervisor/core.c
+check-model: $(BUILD)/model.ok
+$(BUILD)/model.ok: $(MODEL_SOURCES)
+	$(dir)
+	$(call say,SPIN)
+	$(Q)tests/model/promela/check.sh $(BUILD)/model $(if $(filter 1,$(V)),,> $(BUILD)/model.log 2>&1 || \
+	    { cat $(BUILD)/model.log; exit 1; })
+	$(Q)touch $@
 check-size:
 	$(Q)$(PYTHON) tools/size.py --max 10000
 size: $(BUILD)/kernel/kernel.boot

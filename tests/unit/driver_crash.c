@@ -38,6 +38,32 @@ Test(driver, killed_at_every_step_with_a_full_device)
         if (run((unsigned)step, 1, &step, 1) == 0) break;
 }
 
+/* Every pair: dies at its step `first`, its successor at `second`, from attach to the last report. */
+Test(driver, killed_at_every_pair_of_steps, .timeout = 300)
+{
+    uint64_t runs = 0;
+
+    for (uint64_t first = 1;; first++) {
+        uint64_t at[2] = {first, 0}, deaths = 2;
+        for (at[1] = 1; deaths == 2; at[1]++, runs++)
+            deaths = run((unsigned)(first * 1000 + at[1]), 2, at, 1 + first % SLOTS);
+        if (deaths == 0) break; /* first is past the end */
+    }
+    cr_assert_gt(runs, 10000, "%lu pairs", runs);
+    fprintf(stderr, "driver: %lu pairs of deaths\n", runs);
+}
+
+/* And a third time in the recovery from the second, at each of its steps. */
+Test(driver, killed_at_every_step_of_the_third_life, .timeout = 300)
+{
+    for (uint64_t first = 20; first <= 200; first += 20) {
+        for (uint64_t second = 1; second <= 60; second += 6) {
+            uint64_t at[3] = {first, second, 0}, deaths = 3;
+            for (at[2] = 1; deaths == 3; at[2]++) deaths = run((unsigned)(first * second + at[2]), 3, at, 2);
+        }
+    }
+}
+
 Test(driver, killed_again_during_recovery, .timeout = 120)
 {
     unsigned seed = 7;

@@ -18,7 +18,16 @@
 #define MANIFEST_NONE     0xffffu
 
 enum restart_kind { RESTART_PERMANENT, RESTART_TRANSIENT, RESTART_TEMPORARY };
-enum strategy { STRATEGY_ONE_FOR_ONE, STRATEGY_REST_FOR_ONE };
+enum strategy { STRATEGY_ONE_FOR_ONE, STRATEGY_REST_FOR_ONE, STRATEGY_ONE_FOR_ALL };
+/* What follows when a service fails too often: it is given up and the system goes on without it, or starts
+ * anew; or what it restarts with is restarted, at that one's cost. */
+enum give_up { GIVE_UP_DEGRADED, GIVE_UP_REBOOT, GIVE_UP_ESCALATE };
+enum give_up_reason {
+#define REASON(name, number, text) REASON_##name = number,
+#include "reasons.def"
+#undef REASON
+    REASONS
+};
 /* A dependant of a restarted service: goes on and its requests wait, or is restarted after it. */
 enum depend_kind { DEPEND_HOLD_AND_REPLAY, DEPEND_RESTART_WITH };
 enum service_state { /* w3 of SUPERVISOR_LIST */
@@ -59,7 +68,12 @@ struct manifest_service {
     uint32_t flags;                              /* enum service_flags */
     uint16_t restart, group;                     /* enum restart_kind; group index, MANIFEST_NONE: own */
     uint32_t intensity, period_ms;               /* more than intensity restarts within period: give up */
-    uint32_t backoff_initial_ms, backoff_max_ms; /* 0: restart at once; doubles per restart within period */
+    uint32_t backoff_initial_ms, backoff_max_ms; /* 0: restart at once */
+    uint32_t stable_ms; /* a service that served so long is forgiven one step of backoff;
+                                                    0: deaths older than period are */
+    uint16_t backoff_factor_pct, backoff_jitter_pct; /* each wait is so much of the last, give or take */
+    uint16_t breaker;                                /* the same crash so often: given up; 0: no matter */
+    uint16_t on_give_up;                             /* enum give_up */
     uint32_t watchdog_ms;      /* work pending and none completed for this long: STALLED; 0: none */
     uint32_t start_timeout_ms; /* started and not READY for this long: START_TIMEOUT */
     uint32_t priority, budget_us, budget_period_us;

@@ -9,11 +9,13 @@
  *   GAVE_UP   on_death (intensity), judge (a service it restarts with gave up; generations ran out)
  *   ABSENT    on_death (optional, device not found; or refused), judge (optional, depends on an absent one)
  *   DONE      on_death (restart kind), on_stop
- * A rest_for_one group is the same as restart-with edges from each member to all earlier members.
- * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all. The
+ * A one_for_all group stops and starts as one. A rest_for_one group is the same as restart-with edges from each member to all earlier members.
+ * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all, but for
+ * one_for_all groups, whose members look at each other: passes go on until nobody is stale. The
  * pass visits only those whose verdict may have changed (core_index.h): a step costs as much as it affects.
  */
 #include "core_index.h"
+#include "abi/syscall.h"
 #include "abi/trace.h"
 
 #define NS_PER_MS         1000000ull
@@ -84,6 +86,7 @@ static void report(struct step *step, uint32_t i)
     action->cause = s->cause;
     action->value = s->state;
     action->ns = s->deadline_ns;
+    action->reason = s->reason;
 }
 
 /* Ends a live process; the death it leads to is handled by the state it dies in. */
@@ -142,6 +145,21 @@ static enum verdict verdict_of_member(enum service_state state)
     }
 }
 
+/* Members of a one_for_all group start together: not before the last of them is down and has waited. */
+static enum verdict verdict_of_all(const struct supervisor_state *state, uint32_t i)
+{
+    enum verdict verdict = VERDICT_START;
+    for (uint32_t j = index_first_of_all(state, i); j != SET_NONE; j = state->service[j].next_member) {
+        const struct supervised *s = &state->service[j];
+        if (j == i) continue;
+        if (s->state == SERVICE_STATE_GAVE_UP && s->cause != CAUSE_DEPENDENCY) return VERDICT_GIVE_UP;
+        if (s->state == SERVICE_STATE_FAILING || s->state == SERVICE_STATE_STOPPING ||
+            s->state == SERVICE_STATE_BACKOFF)
+            verdict = VERDICT_WAIT;
+    }
+    return verdict;
+}
+
 struct order { /* of a group's members: those before next have been looked at */
     uint32_t next;
     enum verdict verdict;
@@ -150,8 +168,9 @@ struct order { /* of a group's members: those before next have been looked at */
 static enum verdict verdict_of_group(const struct supervisor_state *state, uint32_t i, struct order group[])
 {
     uint16_t g = entry_of(state, i)->group;
-    if (g == MANIFEST_NONE || state->manifest->group[g].strategy != STRATEGY_REST_FOR_ONE)
+    if (g == MANIFEST_NONE || state->manifest->group[g].strategy == STRATEGY_ONE_FOR_ONE)
         return VERDICT_START;
+    if (state->manifest->group[g].strategy == STRATEGY_ONE_FOR_ALL) return verdict_of_all(state, i);
     struct order *o = &group[g];
     for (; o->next != i; o->next = state->service[o->next].next_member)
         o->verdict = worse(o->verdict, verdict_of_member(state->service[o->next].state));
@@ -167,20 +186,26 @@ static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i,
     return verdict;
 }
 
-static void give_up(struct step *step, uint32_t i)
+static void on_stop(struct step *step, uint64_t code);
+
+static void give_up(struct step *step, uint32_t i, enum give_up_reason reason)
 {
+    step->state->service[i].reason = reason;
     enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
     act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_GAVE_UP;
     report(step, i);
+    if (entry_of(step->state, i)->on_give_up == GIVE_UP_REBOOT) on_stop(step, SYSTEM_REBOOT);
 }
 
 static void start(struct step *step, uint32_t i)
 {
     struct supervised *s = &step->state->service[i];
     if (s->generation == SUPERVISOR_GENERATION_MAX) {
-        give_up(step, i);
+        give_up(step, i, REASON_GENERATIONS);
         return;
     }
+    s->ready_ns = 0;
+    s->reason = REASON_NONE;
     if (s->generation++ != 0) {
         s->restarts++;
         step->state->restarts++;
@@ -212,15 +237,15 @@ static void judge(struct step *step, uint32_t i, enum verdict verdict)
     enter(step, i, entered[verdict], SUPERVISOR_NEVER);
     if (verdict == VERDICT_WAIT) return;
     s->cause = CAUSE_DEPENDENCY;
+    s->reason = REASON_DEPENDENCY;
     report(step, i);
 }
 
 /* Every service that waits, or is down by dependency, gets its verdict if that may have changed. */
-static void settle(struct step *step)
+static void settle_pass(struct step *step)
 {
     struct supervisor_state *state = step->state;
     struct order group[sizeof(state->first_member) / sizeof(state->first_member[0])];
-    if (state->phase != PHASE_RUN) return;
     for (size_t g = 0; g < sizeof(group) / sizeof(group[0]); g++)
         group[g] = (struct order){state->first_member[g], VERDICT_START};
     for (uint32_t i = 0; (i = set_after(&state->stale, i)) != SET_NONE;) {
@@ -228,7 +253,13 @@ static void settle(struct step *step)
         if (s->state == SERVICE_STATE_WAITING || down_by_dependency(s))
             judge(step, i, verdict_of(state, i, group));
         set_remove(&state->stale, i);
+        if (state->phase != PHASE_RUN) return; /* one was given up that the system does not go on without */
     }
+}
+
+static void settle(struct step *step)
+{
+    while (step->state->phase == PHASE_RUN && step->state->stale.summary) settle_pass(step);
 }
 
 /* --- Intensity and backoff -----------------------------------------------------------------------
@@ -249,12 +280,72 @@ static bool window_count(struct step *step, uint32_t i)
     return s->window_count <= m->intensity;
 }
 
+/* 0 to pct, the same in every run: services that died together do not come back together. */
+static uint64_t dice(uint32_t i, uint32_t generation, uint32_t pct)
+{
+    uint64_t z = ((uint64_t)i << 32 | generation) * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    return pct ? (z >> 32) % (pct + 1) : 0;
+}
+
+static void forget_deaths(struct supervised *s)
+{
+    s->window_count = s->crashes = 0;
+    s->backoff_level = 0;
+}
+
+/* The next rung: whatever it restarts with is restarted, which counts there and not here. False: there is
+ * nothing such that serves, or its policy wants no such thing. */
+static bool escalate(struct step *step, uint32_t i)
+{
+    const struct manifest_service *m = entry_of(step->state, i);
+    bool any = false;
+    if (m->on_give_up != GIVE_UP_ESCALATE) return false;
+    for (uint32_t d = m->depend_count; d-- > 0;) {
+        uint32_t below = m->depend[d].service;
+        if (m->depend[d].kind != DEPEND_RESTART_WITH || !serving(step->state->service[below].state)) continue;
+        fail(step, below, CAUSE_ESCALATED);
+        any = true;
+    }
+    if (!any) return false;
+    forget_deaths(&step->state->service[i]);
+    enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    report(step, i);
+    return true;
+}
+
 static uint64_t backoff_ns(const struct supervisor_state *state, uint32_t i)
 {
     const struct manifest_service *m = entry_of(state, i);
-    uint64_t ms = m->backoff_initial_ms;
-    for (uint32_t n = 1; n < state->service[i].window_count && ms < m->backoff_max_ms; n++) ms *= 2;
-    return (ms < m->backoff_max_ms ? ms : m->backoff_max_ms) * NS_PER_MS;
+    uint32_t level = m->stable_ms ? state->service[i].backoff_level : state->service[i].window_count - 1u;
+    uint64_t ns = m->backoff_initial_ms * NS_PER_MS, max_ns = m->backoff_max_ms * NS_PER_MS;
+    for (; level > 0 && ns < max_ns; level--) ns = ns / 100 * m->backoff_factor_pct;
+    ns += ns / 100 * dice(i, state->service[i].generation, m->backoff_jitter_pct);
+    return ns < max_ns ? ns : max_ns;
+}
+
+/* The time that it served without a fault forgives steps of its backoff, and what it crashed of before. */
+static void forgive(struct step *step, uint32_t i)
+{
+    struct supervised *s = &step->state->service[i];
+    uint64_t stable_ns = entry_of(step->state, i)->stable_ms * NS_PER_MS;
+    if (!stable_ns || !s->ready_ns) return;
+    uint64_t steps = (step->now_ns - s->ready_ns) / stable_ns;
+    if (steps) s->crashes = 0;
+    s->backoff_level = s->backoff_level > steps ? s->backoff_level - (uint32_t)steps : 0;
+}
+
+/* Counts a crash; false: the same one as often in a row as the breaker allows. */
+static bool crash_count(struct step *step, uint32_t i, const struct supervisor_event *event)
+{
+    struct supervised *s = &step->state->service[i];
+    uint16_t breaker = entry_of(step->state, i)->breaker;
+    if (event->cause == CAUSE_NONE || event->cause >= CAUSE_EXIT) return true; /* not by its own code */
+    bool same = s->crashes && s->crash_cause == event->cause && s->crash_address == event->address;
+    s->crashes = same ? s->crashes + (s->crashes < UINT16_MAX) : 1;
+    s->crash_cause = event->cause;
+    s->crash_address = event->address;
+    return breaker == 0 || s->crashes < breaker;
 }
 
 /* --- Events --------------------------------------------------------------------------------- */
@@ -266,6 +357,7 @@ static void on_boot(struct step *step)
 static void on_ready(struct step *step, uint32_t i)
 {
     if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
+    step->state->service[i].ready_ns = step->now_ns;
     enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
 }
 
@@ -299,11 +391,15 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     }
     /* Followers are fenced before the service they hold things of is made again. */
     stop_followers(step, i);
-    if (!window_count(step, i)) {
-        give_up(step, i);
+    forgive(step, i);
+    bool within = window_count(step, i), new = crash_count(step, i, event);
+    if ((!within || !new) && escalate(step, i)) return;
+    if (!within || !new) {
+        give_up(step, i, within ? REASON_BREAKER : REASON_INTENSITY);
         return;
     }
     uint64_t wait_ns = backoff_ns(step->state, i);
+    step->state->service[i].backoff_level++;
     if (wait_ns) {
         enter(step, i, SERVICE_STATE_BACKOFF, step->now_ns + wait_ns);
         report(step, i);
@@ -359,7 +455,7 @@ static void on_reset(struct step *step, uint32_t i)
     if (state->phase != PHASE_RUN) return; /* DONE is for good in a system that stops */
     if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE) return;
     stop_followers(step, i); /* of a service that was DONE */
-    state->service[i].window_count = 0;
+    forget_deaths(&state->service[i]);
     enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
 }
 

@@ -32,7 +32,8 @@ struct supervisor_event {
     uint32_t service;
     uint32_t generation;
     enum cause cause;
-    uint64_t code; /* DEATH by EXIT: the exit code */
+    uint64_t code;    /* DEATH by EXIT: the exit code */
+    uint64_t address; /* DEATH by an exception: of the instruction */
 };
 
 enum supervisor_action_kind {
@@ -48,8 +49,9 @@ struct supervisor_action {
     uint32_t service;
     uint32_t generation;
     enum cause cause;
-    uint32_t value; /* MARK: enum mark; REPORT: enum service_state */
-    uint64_t ns;    /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
+    enum give_up_reason reason; /* REPORT of GAVE_UP */
+    uint32_t value;             /* MARK: enum mark; REPORT: enum service_state */
+    uint64_t ns;                /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
 };
 
 struct supervised { /* what the core knows of one service */
@@ -64,6 +66,12 @@ struct supervised { /* what the core knows of one service */
     uint16_t next_edge[MANIFEST_DEPENDS]; /* the next with the same target as its own edge d */
     uint16_t next_member;                 /* of its group; 0: none */
     uint16_t deadline_slot;               /* in deadline[]; 0: none */
+    enum give_up_reason reason;           /* GAVE_UP: why */
+    uint64_t ready_ns;                    /* of this incarnation; 0: not yet */
+    uint32_t backoff_level;               /* waits since it was forgiven all */
+    uint16_t crashes;                     /* in a row with the signature crash_cause, crash_address */
+    enum cause crash_cause;
+    uint64_t crash_address;
     uint16_t window_count, window_first;
     uint64_t window[SUPERVISOR_INTENSITY_MAX + 1]; /* times of counted deaths within the period, a ring */
 };

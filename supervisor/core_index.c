@@ -18,6 +18,8 @@ void set_remove(struct service_set *set, uint32_t i)
     if (!set->word[i / 64]) set->summary &= ~(1ull << i / 64);
 }
 
+bool set_has(const struct service_set *set, uint32_t i) { return set->word[i / 64] >> i % 64 & 1; }
+
 static uint64_t above(uint64_t bits, uint32_t n) { return n == 63 ? 0 : bits & ~0ull << (n + 1); }
 
 uint32_t set_after(const struct service_set *set, uint32_t i)
@@ -53,13 +55,22 @@ static uint16_t *next_edge(struct supervisor_state *state, uint16_t edge)
     return &state->service[edge / MANIFEST_DEPENDS].next_edge[edge % MANIFEST_DEPENDS];
 }
 
+static bool group_is(const struct supervisor_state *state, uint32_t i, enum strategy strategy)
+{
+    uint16_t group = state->manifest->service[i].group;
+    return group != MANIFEST_NONE && state->manifest->group[group].strategy == strategy;
+}
+
 /* The group's member after i if it restarts in order, else SET_NONE. */
 static uint32_t next_in_order(const struct supervisor_state *state, uint32_t i)
 {
-    uint16_t group = state->manifest->service[i].group;
-    if (group == MANIFEST_NONE) return SET_NONE;
-    return state->manifest->group[group].strategy == STRATEGY_REST_FOR_ONE ? state->service[i].next_member
-                                                                           : SET_NONE;
+    return group_is(state, i, STRATEGY_REST_FOR_ONE) ? state->service[i].next_member : SET_NONE;
+}
+
+uint32_t index_first_of_all(const struct supervisor_state *state, uint32_t i)
+{
+    if (!group_is(state, i, STRATEGY_ONE_FOR_ALL)) return SET_NONE;
+    return state->first_member[state->manifest->service[i].group];
 }
 
 void index_affected(struct supervisor_state *state, uint32_t i)
@@ -67,6 +78,8 @@ void index_affected(struct supervisor_state *state, uint32_t i)
     for (uint16_t edge = state->service[i].first_edge; edge; edge = *next_edge(state, edge))
         set_add(&state->stale, edge / MANIFEST_DEPENDS);
     for (uint32_t j = next_in_order(state, i); j != SET_NONE; j = next_in_order(state, j))
+        set_add(&state->stale, j);
+    for (uint32_t j = index_first_of_all(state, i); j != SET_NONE; j = state->service[j].next_member)
         set_add(&state->stale, j);
 }
 
@@ -76,18 +89,35 @@ static bool is_done(const struct supervisor_state *state, uint32_t i)
     return state->service[i].state == SERVICE_STATE_DONE;
 }
 
+/* True: it was not marked yet, and the walk upwards from `leader` will not come by it. */
+static bool mark(struct supervisor_state *state, uint32_t leader, uint32_t i)
+{
+    if (is_done(state, i) || set_has(&state->marked, i)) return false;
+    set_add(&state->marked, i);
+    return i < leader;
+}
+
+static bool mark_followers_of(struct supervisor_state *state, uint32_t leader)
+{
+    bool again = false;
+    for (uint16_t edge = state->service[leader].first_edge; edge; edge = *next_edge(state, edge))
+        if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH)
+            again |= mark(state, leader, edge / MANIFEST_DEPENDS);
+    uint32_t member = next_in_order(state, leader);
+    while (member != SET_NONE && is_done(state, member)) member = next_in_order(state, member);
+    if (member != SET_NONE) again |= mark(state, leader, member);
+    for (uint32_t j = index_first_of_all(state, leader); j != SET_NONE; j = state->service[j].next_member)
+        again |= mark(state, leader, j);
+    return again;
+}
+
+/* Followers come after what they follow, but for the members of a one_for_all group. */
 void index_followers(struct supervisor_state *state, uint32_t i)
 {
-    for (uint32_t leader = i;;) {
-        for (uint16_t edge = state->service[leader].first_edge; edge; edge = *next_edge(state, edge))
-            if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH && !is_done(state, edge / MANIFEST_DEPENDS))
-                set_add(&state->marked, edge / MANIFEST_DEPENDS);
-        uint32_t member = next_in_order(state, leader);
-        while (member != SET_NONE && is_done(state, member)) member = next_in_order(state, member);
-        if (member != SET_NONE) set_add(&state->marked, member);
-        leader = set_after(&state->marked, leader); /* followers come after what they follow */
-        if (leader == SET_NONE) return;
-    }
+    bool again = mark_followers_of(state, i);
+    for (uint32_t j = again ? 0 : i; (j = set_after(&state->marked, j)) != SET_NONE;)
+        if (mark_followers_of(state, j)) j = 0;
+    set_remove(&state->marked, i);
 }
 
 void index_init(struct supervisor_state *state)

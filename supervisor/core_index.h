@@ -10,14 +10,17 @@
 
 void set_add(struct service_set *set, uint32_t i);
 void set_remove(struct service_set *set, uint32_t i);
+bool set_has(const struct service_set *set, uint32_t i);
 uint32_t set_after(const struct service_set *set, uint32_t i); /* the lowest above i, or SET_NONE */
 uint32_t set_highest(const struct service_set *set);           /* or SET_NONE */
 
 /* Edges backwards, members of groups, deadlines: of a state whose services are filled in. */
 void index_init(struct supervisor_state *state);
-/* Adds to stale whoever's verdict may change with the state of i; all have larger indices. */
+/* The first member of the group of i if that is one_for_all, else SET_NONE; next_member leads on. */
+uint32_t index_first_of_all(const struct supervisor_state *state, uint32_t i);
+/* Adds to stale whoever's verdict may change with the state of i. */
 void index_affected(struct supervisor_state *state, uint32_t i);
-/* Adds to marked all that restart with i, directly or through others. */
+/* Adds to marked all that restart with i, directly or through others; i itself aside. */
 void index_followers(struct supervisor_state *state, uint32_t i);
 
 void deadline_set(struct supervisor_state *state, uint32_t i, uint64_t ns); /* SUPERVISOR_NEVER: none */

@@ -62,6 +62,23 @@ static bool inv_group(const struct supervisor_state *state, uint32_t i)
     return true;
 }
 
+/* A one_for_all group is up as a whole or not at all, while nobody of it is only failing. */
+static bool inv_all(const struct supervisor_state *state, uint32_t i)
+{
+    uint16_t group = state->manifest->service[i].group;
+    enum service_state own = state->service[i].state;
+    if (group == MANIFEST_NONE || state->manifest->group[group].strategy != STRATEGY_ONE_FOR_ALL) return true;
+    if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
+    for (uint32_t j = 1; j < state->count; j++) {
+        enum service_state other = state->service[j].state;
+        bool down = other == SERVICE_STATE_STOPPING || other == SERVICE_STATE_BACKOFF ||
+                    (other == SERVICE_STATE_GAVE_UP && state->service[j].reason != REASON_GENERATIONS &&
+                     state->service[j].cause != CAUSE_DEPENDENCY);
+        if (state->manifest->service[j].group == group && down) return false;
+    }
+    return true;
+}
+
 /* Nobody waits whose dependencies all serve (groups aside). */
 static bool inv_not_forgotten(const struct supervisor_state *state, uint32_t i)
 {
@@ -104,7 +121,9 @@ bool supervisor_invariants(const struct supervisor_state *state)
         if (supervisor_state_live(s->state) && s->generation == 0) return false;
         if (state->phase == PHASE_HALTED && s->state != SERVICE_STATE_DONE) return false;
         if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
-        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i)) return false;
+        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_all(state, i) ||
+            !inv_not_forgotten(state, i))
+            return false;
     }
     return inv_index(state);
 }

@@ -35,7 +35,7 @@ static const char *check_header(const struct manifest *m, size_t bytes)
         return "truncated, or longer than its services";
     for (uint32_t g = 0; g < m->group_count; g++) {
         if (!text_good(m->group[g].name, MANIFEST_NAME_MAX)) return "a group without a name";
-        if (m->group[g].strategy > STRATEGY_REST_FOR_ONE) return "unknown strategy";
+        if (m->group[g].strategy > STRATEGY_ONE_FOR_ALL) return "unknown strategy";
     }
     return NULL;
 }
@@ -47,6 +47,10 @@ static const char *check_policy(const struct manifest_service *s)
     if (s->period_ms == 0 || s->period_ms > 3600000) return "period out of range";
     if (s->backoff_initial_ms > s->backoff_max_ms || s->backoff_max_ms > 3600000)
         return "backoff out of range";
+    if (s->backoff_factor_pct < 100 || s->backoff_factor_pct > 1000 || s->backoff_jitter_pct > 100)
+        return "backoff factor or jitter out of range";
+    if (s->stable_ms > 3600000) return "stable time out of range";
+    if (s->on_give_up > GIVE_UP_ESCALATE) return "unknown end of the ladder";
     if (s->start_timeout_ms == 0 || s->start_timeout_ms > 3600000) return "start timeout out of range";
     if (s->watchdog_ms > 3600000) return "watchdog out of range";
     if (s->priority == 0 || s->priority >= 30) return "priority out of range";

@@ -11,6 +11,7 @@ struct entry {
     uint32_t death; /* enum cause; CAUSE_NONE: no death, a state entered */
     uint32_t state;
     uint32_t next_generation;
+    enum give_up_reason reason;
 };
 static struct entry journal[ENTRIES];
 static uint32_t entries;
@@ -48,6 +49,7 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
     e->code = event->code;
     e->state = s->state;
     e->next_generation = s->generation;
+    e->reason = s->reason;
     e->until_ns = s->deadline_ns;
 }
 
@@ -98,9 +100,15 @@ static void write_death(const struct entry *e, const char *name)
     }
     log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation, cause_text(e->death),
              detail, follows);
-    if (e->state == SERVICE_STATE_GAVE_UP)
+    if (e->state != SERVICE_STATE_GAVE_UP) return;
+    if (e->reason == REASON_INTENSITY)
         log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s", name,
                  m->intensity, m->period_ms, name);
+    else if (e->reason == REASON_BREAKER)
+        log_line("supervisor: gave up %s: the same crash %u times%s; clear with svc reset %s", name,
+                 m->breaker, detail, name);
+    else
+        log_line("supervisor: gave up %s: its generations have run out", name);
     write_quarantine(e, name);
 }
 

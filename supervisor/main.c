@@ -134,7 +134,8 @@ static void on_child_event(const struct process_event *event)
                                       .service = i,
                                       .generation = generation,
                                       .cause = (enum cause)event->cause,
-                                      .code = event->code});
+                                      .code = event->code,
+                                      .address = event->rip});
     journal_death(i, generation, event);
 }
 

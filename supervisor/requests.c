@@ -64,8 +64,9 @@ static void on_list(struct message *m)
     m->w[3] = s->state | (uint64_t)entry->flags << 32;
     m->w[4] = s->generation;
     m->w[5] = s->restarts;
-    m->w[6] = shell.child[i].recovery_ns;
-    m->w[7] = s->cause;
+    bool gave_up = s->state == SERVICE_STATE_GAVE_UP;
+    m->w[6] = gave_up ? entry->intensity | (uint64_t)entry->period_ms << 32 : shell.child[i].recovery_ns;
+    m->w[7] = s->cause | (uint64_t)(gave_up ? s->reason : REASON_NONE) << 32;
     answer(m, OK);
 }
 

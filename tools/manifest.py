@@ -40,13 +40,14 @@ FLAGS = {  # key of a program or system manifest -> enum service_flags
     "control": 128, "optional": 256, "dma": 512, "recovery": 1024,
 }
 RESTART = {"permanent": 0, "transient": 1, "temporary": 2}
-STRATEGY = {"one_for_one": 0, "rest_for_one": 1}
+STRATEGY = {"one_for_one": 0, "rest_for_one": 1, "one_for_all": 2}
+GIVE_UP = {"degraded": 0, "reboot": 1, "escalate": 2}
 DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
 GROUP = struct.Struct(f"<{NAME_MAX}sHH")
 SERVICE = struct.Struct(
-    f"<{NAME_MAX}s{NAME_MAX}sI2H" "12I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
+    f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "8I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
 
 
@@ -246,6 +247,11 @@ POLICY = {
     "period_ms": integer(1, MS_MAX),
     "backoff_initial_ms": integer(0, MS_MAX),
     "backoff_max_ms": integer(0, MS_MAX),
+    "backoff_factor_pct": integer(100, 1000),
+    "backoff_jitter_pct": integer(0, 100),
+    "stable_ms": integer(0, MS_MAX),
+    "breaker": integer(0, 1000),
+    "on_give_up": choice(*GIVE_UP),
     "watchdog_ms": integer(0, MS_MAX),
     "start_timeout_ms": integer(1, MS_MAX),
 }
@@ -261,7 +267,8 @@ SERVICE_KEYS = BOTH | POLICY | {
 TOP = {"system": table, "defaults": table, "group": table, "service": table}
 FALLBACK = {
     "restart": "permanent", "intensity": 5, "period_ms": 10000, "backoff_initial_ms": 0,
-    "backoff_max_ms": 0, "watchdog_ms": 0, "start_timeout_ms": 5000, "quota_pages": 256, "priority": 10,
+    "backoff_max_ms": 0, "backoff_factor_pct": 200, "backoff_jitter_pct": 0, "stable_ms": 0, "breaker": 0,
+    "on_give_up": "degraded", "watchdog_ms": 0, "start_timeout_ms": 5000, "quota_pages": 256, "priority": 10,
     "budget_us": 0, "budget_period_us": 0, "cpus": [], "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
     "depends": [], "group": None, "args": "", "session": None,
 } | {key: False for key in FLAGS}
@@ -475,10 +482,15 @@ def check_numbers(s, problems):
     if s["backoff_max_ms"] < s["backoff_initial_ms"]:
         problems.add(*s.place("backoff_max_ms"), f"`{s.name}`: backoff_max_ms is {s['backoff_max_ms']}",
                      f"at least backoff_initial_ms, {s['backoff_initial_ms']}")
+    if s["breaker"] == 1:
+        problems.add(*s.place("breaker"), f"`{s.name}`: breaker is 1", "0 (none), or 2 or more of the same crash")
     if (s["budget_us"] > 0) != (s["budget_period_us"] > 0) or s["budget_us"] > s["budget_period_us"] \
             or 0 < s["budget_us"] < BUDGET_MIN_US:
         problems.add(*s.place("budget_us"), f"`{s.name}`: budget_us is {s['budget_us']} of {s['budget_period_us']}",
                      f"both 0, or budget_us from {BUDGET_MIN_US} to budget_period_us")
+    if s["on_give_up"] == "escalate" and "restart-with" not in s.edges.values():
+        problems.add(*s.place("on_give_up"), f"`{s.name}` escalates and restarts with nobody",
+                     'a dependency of kind = "restart-with", or on_give_up = "degraded" or "reboot"')
     for n, ports in enumerate(s["ports"]):
         if ports["base"] + ports["count"] > 0x10000:
             problems.add(*s.place("ports", n), "ports beyond 0xffff", "base + count of at most 0x10000")
@@ -497,6 +509,10 @@ def check_recovery(source, services, problems):
     for s in written(services):
         if (s["driver"] or s["session"] or s["sessions"]) and "recovery" not in s.edges and not s["recovery"]:
             s.edges["recovery"] = "restart-with"
+        if "recovery" in s.edges and s["start_timeout_ms"] <= holders[0]["watchdog_ms"]:
+            problems.add(*s.place("start_timeout_ms"), f"`{s.name}`: start_timeout_ms is {s['start_timeout_ms']}",
+                         f"more than recovery's watchdog_ms, {holders[0]['watchdog_ms']}: whoever waits for a "
+                         "recovery that hangs is not slow to start")
         if len(s.edges) > DEPENDS_MAX:
             problems.add(*s.place("depends"), f"`{s.name}` has {len(s.edges)} dependencies, recovery included",
                          f"at most {DEPENDS_MAX}")
@@ -609,7 +625,8 @@ def pack_service(row, index, group_index):
     return SERVICE.pack(
         row["name"].encode(), row["image"].encode(), row["flags"], RESTART[row["restart"]],
         group_index.get(row["group"], NONE), row["intensity"], row["period_ms"], row["backoff_initial_ms"],
-        row["backoff_max_ms"], row["watchdog_ms"], row["start_timeout_ms"], row["priority"],
+        row["backoff_max_ms"], row["stable_ms"], row["backoff_factor_pct"], row["backoff_jitter_pct"],
+        row["breaker"], GIVE_UP[row["on_give_up"]], row["watchdog_ms"], row["start_timeout_ms"], row["priority"],
         row["budget_us"], row["budget_period_us"], row["quota_pages"], row["irq_limit"],
         sum(1 << cpu for cpu in set(row["cpus"])), len(row["depends"]),
         len(row["calls"]), len(row["sessions"]), len(row["ports"]), len(row["irq"]), len(row["pci"]),

@@ -57,6 +57,20 @@ static void duration_format(char *out, size_t size, uint64_t ns)
         format(out, size, "%lu ms", ns / 1000000);
 }
 
+/* recovery_ns of a given-up service is its policy: deaths | in ms << 32 (abi/protocol.def, LIST). */
+static void gave_up_print(const struct service_row *row)
+{
+    uint32_t deaths = (uint32_t)row->recovery_ns, ms = (uint32_t)(row->recovery_ns >> 32);
+
+    print("%-20s %-9s %4lu %8lu %10s  ", row->name, state_name(row->state), row->generation, row->restarts,
+          "-");
+    if (row->reason == REASON_INTENSITY)
+        print("gave up: more than %u deaths in %u ms; ", deaths, ms);
+    else
+        print("gave up: %s; ", reason_text(row->reason));
+    print("last: %s; clear with svc reset %s\n", cause_text(row->cause), row->name);
+}
+
 static void svc_list(void)
 {
     struct service_row row;
@@ -64,6 +78,10 @@ static void svc_list(void)
     char recovery[24];
     print("%-20s %-9s %4s %8s %10s  %s\n", "NAME", "STATE", "GEN", "RESTARTS", "RECOVERY", "LAST REASON");
     for (uint32_t i = 0; service_row(i, &row) == OK; i++) {
+        if (row.state == SERVICE_STATE_GAVE_UP) {
+            gave_up_print(&row);
+            continue;
+        }
         duration_format(recovery, sizeof(recovery), row.recovery_ns);
         print("%-20s %-9s %4lu %8lu %10s  %s\n", row.name, state_name(row.state), row.generation,
               row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause));

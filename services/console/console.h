@@ -39,7 +39,7 @@ void trace_show(uint64_t count);
 /* --- Rows of the supervisor (rows.c) --- */
 struct service_row {
     char name[MANIFEST_NAME_MAX + 1];
-    uint32_t index, state, flags, cause;
+    uint32_t index, state, flags, cause, reason; /* reason: enum give_up_reason */
     uint64_t generation, restarts, recovery_ns;
 };
 status_t service_row(uint32_t index, struct service_row *row) MUST_USE; /* E_NOT_FOUND past the end */
@@ -47,5 +47,6 @@ const char *service_name(uint32_t index);
 const char *status_text(status_t status);
 const char *cause_text(uint64_t cause);
 const char *state_name(uint32_t state);
+const char *reason_text(uint32_t reason);
 
 #endif

@@ -17,7 +17,8 @@ status_t service_row(uint32_t index, struct service_row *row)
                                 .generation = m.w[4],
                                 .restarts = m.w[5],
                                 .recovery_ns = m.w[6],
-                                .cause = (uint32_t)m.w[7]};
+                                .cause = (uint32_t)m.w[7],
+                                .reason = (uint32_t)(m.w[7] >> 32)};
     memcpy(row->name, &m.w[0], MANIFEST_NAME_MAX);
     return OK;
 }
@@ -57,6 +58,18 @@ const char *cause_text(uint64_t cause)
 #include "abi/faults.def"
 #undef CAUSE
     default: return "unknown cause";
+    }
+}
+
+const char *reason_text(uint32_t reason)
+{
+    switch (reason) {
+#define REASON(name, number, text) \
+    case number:                   \
+        return text;
+#include "abi/reasons.def"
+#undef REASON
+    default: return "unknown reason";
     }
 }
 

@@ -32,6 +32,7 @@ static void manifest_make(void)
                                        .intensity = 2,
                                        .period_ms = 100,
                                        .backoff_max_ms = 8,
+                                       .backoff_factor_pct = 200,
                                        .start_timeout_ms = 50,
                                        .priority = 10,
                                        .quota_pages = 100};
@@ -54,7 +55,7 @@ static void service_check(const struct manifest *m, uint32_t i)
     if (i == 0) return; /* the supervisor itself: nobody reads the rest */
     check(s->restart <= RESTART_TEMPORARY && (s->group == MANIFEST_NONE || s->group < m->group_count));
     check(s->intensity <= SUPERVISOR_INTENSITY_MAX && s->period_ms && s->start_timeout_ms);
-    check(s->backoff_initial_ms <= s->backoff_max_ms);
+    check(s->backoff_initial_ms <= s->backoff_max_ms && s->backoff_factor_pct >= 100);
     check(s->priority >= 1 && s->priority < 30 && s->quota_pages >= 1 && s->quota_pages <= 1u << 20);
     check(s->budget_us <= s->budget_period_us && s->budget_period_us < 1u << 28);
     check(s->depend_count <= MANIFEST_DEPENDS && s->call_count <= MANIFEST_DEPENDS);

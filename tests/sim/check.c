@@ -91,6 +91,10 @@ static void book_death(const struct supervisor_event *event, enum service_state 
     sometimes(ABSENT, is == SERVICE_STATE_ABSENT);
     if (was != SERVICE_STATE_STOPPING && is != SERVICE_STATE_DONE && is != SERVICE_STATE_ABSENT)
         death_counted(i);
+    bool escalated = is == SERVICE_STATE_WAITING && was != SERVICE_STATE_STOPPING &&
+                     entry(i)->on_give_up == GIVE_UP_ESCALATE && world.state->service[i].window_count == 0;
+    sometimes(ESCALATED, escalated && world.counted_count[i]);
+    if (escalated) world.counted_count[i] = 0; /* counts below, from here on */
 }
 
 static void book_states(void)
@@ -107,6 +111,14 @@ static void book_states(void)
     sometimes(TWO_IN_BACKOFF, in[SERVICE_STATE_BACKOFF] > 1);
     sometimes(GAVE_UP, in[SERVICE_STATE_GAVE_UP] > 0);
     sometimes(GAVE_UP_RECOVERY, state_of(RECOVERY) == SERVICE_STATE_GAVE_UP);
+    for (uint32_t i = 1; i < plan.services; i++) {
+        const struct supervised *s = &world.state->service[i];
+        sometimes(BREAKER, s->state == SERVICE_STATE_GAVE_UP && s->reason == REASON_BREAKER);
+        sometimes(ALL_TOGETHER, s->state == SERVICE_STATE_STOPPING && entry(i)->group != MANIFEST_NONE &&
+                                    plan.file.head.group[0].strategy == STRATEGY_ONE_FOR_ALL);
+        sometimes(BACKED_OFF_FAR, s->state == SERVICE_STATE_BACKOFF && s->backoff_level > 3);
+    }
+    sometimes(REBOOTED, world.state->phase == PHASE_HALTED && world.state->halt_code == SYSTEM_REBOOT);
     sometimes(DONE, in[SERVICE_STATE_DONE] > 0);
     sometimes(STOPPED_WITH_ANOTHER, in[SERVICE_STATE_STOPPING] > 0 && world.state->phase == PHASE_RUN);
     sometimes(STOPPED_CHAIN, in[SERVICE_STATE_STOPPING] > 2 && world.state->phase == PHASE_RUN);
@@ -171,7 +183,7 @@ static bool down_for_good(uint32_t i)
         if (!serves_or_ended(on) && down_for_good(on)) return true;
     }
     uint16_t group = entry(i)->group;
-    if (group == MANIFEST_NONE || plan.file.head.group[group].strategy == STRATEGY_ONE_FOR_ONE) return false;
+    if (group == MANIFEST_NONE || plan.file.head.group[group].strategy != STRATEGY_REST_FOR_ONE) return false;
     for (uint32_t j = 1; j < i; j++)
         if (entry(j)->group == group && !serves_or_ended(j) && down_for_good(j)) return true;
     return false;

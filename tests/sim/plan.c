@@ -58,6 +58,11 @@ static void policy_choose(uint32_t i)
     m->period_ms = 1 + below(one_in(2) ? 20 : 500);
     if (one_in(2)) m->backoff_initial_ms = 1 + below(10);
     m->backoff_max_ms = m->backoff_initial_ms * (1 + below(6));
+    m->backoff_factor_pct = (uint16_t)(100 + below(300));
+    m->backoff_jitter_pct = (uint16_t)(one_in(2) ? 0 : below(101));
+    m->stable_ms = one_in(2) ? 0 : 1 + below(50);
+    m->breaker = one_in(2) ? 0 : (uint16_t)(2 + below(3));
+    m->on_give_up = one_in(16) ? GIVE_UP_REBOOT : one_in(3) ? GIVE_UP_ESCALATE : GIVE_UP_DEGRADED;
     m->start_timeout_ms = 50 + below(100); /* longer than recovery may be silent (LOOK_NS) */
     m->watchdog_ms = 8 + below(60);
     m->priority = i ? 10 : 30;
@@ -94,7 +99,7 @@ static void system_choose(void)
     if (one_in(3)) {
         m->group_count = 1;
         strcpy(m->group[0].name, "g");
-        m->group[0].strategy = (uint16_t)below(2);
+        m->group[0].strategy = (uint16_t)below(3);
         for (uint32_t i = 2; i < plan.services; i++)
             if (one_in(3)) entry(i)->group = 0;
     }

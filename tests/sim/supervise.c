@@ -31,7 +31,8 @@ void supervisor_hear_death(uint32_t i)
                                    .service = i,
                                    .generation = p->generation,
                                    .cause = p->cause,
-                                   .code = p->code});
+                                   .code = p->code,
+                                   .address = p->code});
 }
 
 /* What an operator or a confused peer sends; the supervisor's own faults. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "abi/syscall.h"
 #include "abi/trace.h"
 #include "supervisor/core.h"
 
@@ -38,6 +39,7 @@ static void manifest_make(uint32_t services)
         m->group = MANIFEST_NONE;
         m->intensity = 3;
         m->period_ms = 1000;
+        m->backoff_factor_pct = 200;
         m->start_timeout_ms = 100;
         m->priority = i ? 10 : 30;
         m->quota_pages = 100;
@@ -535,6 +537,198 @@ Test(supervisor_core, stop_ends_all_in_reverse_then_halts)
     cr_assert_eq(action[0].ns, 1);
 }
 
+/* --- one_for_all, breaker, backoff, the last rung ---------------------------------------------- */
+static void group_one_for_all(uint32_t first, uint32_t last)
+{
+    group_rest_for_one(first, last);
+    file.head.group[0].strategy = STRATEGY_ONE_FOR_ALL;
+}
+
+Test(supervisor_core, one_for_all_stops_and_starts_as_one)
+{
+    manifest_make(5);
+    group_one_for_all(1, 3);
+    depends(5, 1, DEPEND_RESTART_WITH);
+    boot_all();
+    death(3, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "K5 K2 K1 ", "followers of members too, last started first");
+    death(5, CAUSE_DEPENDENCY, 0);
+    death(1, CAUSE_DEPENDENCY, 0);
+    cr_assert_str_eq(acted(), "");
+    death(2, CAUSE_DEPENDENCY, 0);
+    cr_assert_str_eq(acted(), "M1 S1 M2 S2 M3 S3 ", "when the last of them is down");
+    ready(1);
+    cr_assert_str_eq(acted(), "M5 S5 ");
+    cr_assert_eq(generation(4), 1);
+}
+
+Test(supervisor_core, one_for_all_waits_out_the_backoff_together_and_gives_up_together)
+{
+    manifest_make(2);
+    group_one_for_all(1, 2);
+    entry(2)->backoff_initial_ms = entry(2)->backoff_max_ms = 10;
+    entry(2)->intensity = 1;
+    boot_all();
+    death(2, CAUSE_PAGE_FAULT, 0);
+    death(1, CAUSE_DEPENDENCY, 0);
+    cr_assert_str_eq(acted(), "");
+    now += 10 * MS;
+    tick();
+    cr_assert_str_eq(acted(), "M1 S1 M2 S2 ");
+    ready(1);
+    ready(2);
+    death(2, CAUSE_PAGE_FAULT, 0);
+    death(1, CAUSE_DEPENDENCY, 0);
+    cr_assert_eq(state_of(2), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state->service[1].reason, REASON_DEPENDENCY);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 2});
+    cr_assert_str_eq(acted(), "M1 S1 M2 S2 ");
+}
+
+static void crash(uint32_t i, enum cause cause, uint64_t address)
+{
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                   .service = i,
+                                   .generation = generation(i),
+                                   .cause = cause,
+                                   .address = address});
+    if (state_of(i) == SERVICE_STATE_STARTING) ready(i);
+}
+
+Test(supervisor_core, breaker_trips_at_the_same_crash_only)
+{
+    manifest_make(1);
+    entry(1)->intensity = 50;
+    entry(1)->breaker = 3;
+    boot_all();
+    crash(1, CAUSE_PAGE_FAULT, 0x1000);
+    crash(1, CAUSE_PAGE_FAULT, 0x1000);
+    crash(1, CAUSE_PAGE_FAULT, 0x2000); /* another address */
+    crash(1, CAUSE_PAGE_FAULT, 0x2000);
+    crash(1, CAUSE_PROTECTION, 0x2000); /* another cause */
+    crash(1, CAUSE_PROTECTION, 0x2000);
+    crash(1, CAUSE_INJECTED, 0x2000); /* not a crash: counts for nothing */
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING);
+    crash(1, CAUSE_PROTECTION, 0x2000);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state->service[1].reason, REASON_BREAKER);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    crash(1, CAUSE_PROTECTION, 0x2000);
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING, "reset forgets");
+}
+
+Test(supervisor_core, breaker_forgets_after_a_stable_time)
+{
+    manifest_make(1);
+    entry(1)->breaker = 2;
+    entry(1)->stable_ms = 100;
+    boot_all();
+    crash(1, CAUSE_PAGE_FAULT, 0x1000);
+    now += 100 * MS;
+    crash(1, CAUSE_PAGE_FAULT, 0x1000);
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING);
+    now += 99 * MS;
+    crash(1, CAUSE_PAGE_FAULT, 0x1000);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+}
+
+static uint64_t waited_ms(void)
+{
+    death(1, CAUSE_KILLED, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_BACKOFF);
+    uint64_t ms = (state->service[1].deadline_ns - now) / MS;
+    now = state->service[1].deadline_ns;
+    tick();
+    ready(1);
+    return ms;
+}
+
+Test(supervisor_core, backoff_has_a_factor_and_decays_while_stable)
+{
+    manifest_make(1);
+    entry(1)->intensity = 100;
+    entry(1)->backoff_initial_ms = 10;
+    entry(1)->backoff_max_ms = 1000;
+    entry(1)->backoff_factor_pct = 300;
+    entry(1)->stable_ms = 50;
+    boot_all();
+    cr_assert_eq(waited_ms(), 10);
+    cr_assert_eq(waited_ms(), 30);
+    cr_assert_eq(waited_ms(), 90);
+    now += 100 * MS; /* two stable times: two steps forgiven, one more for the death itself */
+    cr_assert_eq(waited_ms(), 30);
+    cr_assert_eq(waited_ms(), 90);
+    cr_assert_eq(waited_ms(), 270);
+    cr_assert_eq(waited_ms(), 810);
+    cr_assert_eq(waited_ms(), 1000);
+    now += 5000 * MS;
+    cr_assert_eq(waited_ms(), 10);
+}
+
+Test(supervisor_core, jitter_lengthens_and_repeats)
+{
+    uint64_t first[8], differ = 0;
+    for (int run = 0; run < 2; run++) {
+        now = 1000 * MS;
+        manifest_make(1);
+        entry(1)->intensity = 100;
+        entry(1)->backoff_initial_ms = 100;
+        entry(1)->backoff_max_ms = 1000;
+        entry(1)->backoff_factor_pct = 100;
+        entry(1)->backoff_jitter_pct = 50;
+        boot_all();
+        for (int n = 0; n < 8; n++) {
+            uint64_t ms = waited_ms();
+            cr_assert(ms >= 100 && ms <= 150);
+            if (run == 0) first[n] = ms;
+            cr_assert_eq(ms, first[n], "the same in each run");
+            differ += ms != first[0];
+        }
+        free(state);
+    }
+    cr_assert_gt(differ, 4);
+}
+
+Test(supervisor_core, some_services_the_system_does_not_go_on_without)
+{
+    manifest_make(2);
+    entry(1)->intensity = 0;
+    entry(1)->on_give_up = GIVE_UP_REBOOT;
+    boot_all();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M1 R1 K2 ");
+    cr_assert_eq(state->phase, PHASE_STOPPING);
+    death(2, CAUSE_SHUTDOWN, 0);
+    cr_assert_str_eq(acted(), "H0 ");
+    cr_assert_eq(action[0].ns, SYSTEM_REBOOT);
+}
+
+Test(supervisor_core, escalates_to_what_it_restarts_with_and_no_further_than_its_budget)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    depends(3, 2, DEPEND_RESTART_WITH);
+    entry(1)->intensity = 1;
+    entry(2)->intensity = 0;
+    entry(2)->on_give_up = GIVE_UP_ESCALATE;
+    boot_all();
+    death(2, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "K3 K1 R2 ");
+    cr_assert_eq(action[1].cause, CAUSE_ESCALATED);
+    death(3, CAUSE_DEPENDENCY, 0);
+    death(1, CAUSE_ESCALATED, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+    ready(1);
+    ready(2);
+    ready(3);
+    death(2, CAUSE_PAGE_FAULT, 0);
+    death(1, CAUSE_ESCALATED, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP, "its budget is used up");
+    cr_assert_eq(state_of(2), SERVICE_STATE_GAVE_UP);
+    cr_assert_eq(state->service[2].reason, REASON_DEPENDENCY);
+}
+
 /* --- A new shell on the old state ----------------------------------------------------------- */
 Test(supervisor_core, resume_says_again_what_may_not_have_been_done)
 {
@@ -584,7 +778,7 @@ static void manifest_random(void)
         group_rest_for_one(1, 1);
         for (uint32_t i = 1; i < file.head.service_count; i++)
             if (below(3) == 0) entry(i)->group = 0;
-        file.head.group[0].strategy = (uint16_t)below(2);
+        file.head.group[0].strategy = (uint16_t)below(3);
     }
     for (uint32_t i = 1; i < file.head.service_count; i++) {
         struct manifest_service *m = entry(i);
@@ -593,6 +787,11 @@ static void manifest_random(void)
         m->period_ms = 1 + below(200);
         m->backoff_initial_ms = below(2) ? 0 : 1 + below(20);
         m->backoff_max_ms = m->backoff_initial_ms * (1 + below(8));
+        m->backoff_factor_pct = (uint16_t)(100 + below(300));
+        m->backoff_jitter_pct = (uint16_t)below(101);
+        m->stable_ms = below(2) ? 0 : 1 + below(50);
+        m->breaker = (uint16_t)(below(2) ? 0 : 2 + below(4));
+        m->on_give_up = (uint16_t)(below(12) == 0 ? GIVE_UP_REBOOT : below(2) * GIVE_UP_ESCALATE);
         m->flags = below(3) ? 0 : SERVICE_OPTIONAL;
         for (uint32_t d = 1; d < i && m->depend_count < MANIFEST_DEPENDS; d++)
             if (below(3) == 0) depends(i, d, (enum depend_kind)below(2));
@@ -765,7 +964,12 @@ Test(supervisor_manifest, accepts_a_good_one_and_refuses_each_bad_field)
     REFUSED(file.head.group_count = 17);
     REFUSED(file.head.size--);
     REFUSED(file.head.group_count = 1);
-    REFUSED(group_rest_for_one(1, 2); file.head.group[0].strategy = 2);
+    REFUSED(group_rest_for_one(1, 2); file.head.group[0].strategy = 3);
+    REFUSED(entry(1)->backoff_factor_pct = 99);
+    REFUSED(entry(1)->backoff_factor_pct = 1001);
+    REFUSED(entry(1)->backoff_jitter_pct = 101);
+    REFUSED(entry(1)->stable_ms = 3600001);
+    REFUSED(entry(1)->on_give_up = 3);
     REFUSED(memset(entry(1)->name, 'x', sizeof(entry(1)->name)));
     REFUSED(entry(1)->name[0] = 0);
     REFUSED(strcpy(entry(2)->name, entry(1)->name));

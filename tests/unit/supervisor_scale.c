@@ -57,6 +57,7 @@ static void manifest_make(uint32_t services)
         m->group = MANIFEST_NONE;
         m->intensity = 100;
         m->period_ms = 1000;
+        m->backoff_factor_pct = 200;
         m->start_timeout_ms = 1000;
         m->priority = i ? 10 : 30;
         m->quota_pages = 100;

@@ -103,6 +103,12 @@ MISTAKES = {
     "inject": (S + service("a", "striker"), {}, "s.toml:3: `a` holds the inject capability", "chaos = true"),
     "backoff": (S + service("a", "plain", "backoff_initial_ms = 5"), {}, "s.toml:3: `a`: backoff_max_ms is 0", "at least"),
     "no such CPU": (S + service("a", "plain", "cpus = [8]"), {}, "s.toml:5: bad element 8 of `cpus`", "0 to 7"),
+    "factor range": (S + service("a", "plain", "backoff_factor_pct = 99"), {}, "s.toml:5: `backoff_factor_pct` is 99", "100 to 1000"),
+    "jitter range": (S + service("a", "plain", "backoff_jitter_pct = 101"), {}, "s.toml:5: `backoff_jitter_pct` is 101", "0 to 100"),
+    "breaker of one": (S + service("a", "plain", "breaker = 1"), {}, "s.toml:5: `a`: breaker is 1", "2 or more"),
+    "end of the ladder": (S + service("a", "plain", "on_give_up = 'panic'"), {}, 's.toml:5: `on_give_up` is "panic"', "reboot"),
+    "escalates to nobody": (S + service("a", "plain", "on_give_up = 'escalate'"), {}, "s.toml:5: `a` escalates and restarts with nobody", "restart-with"),
+    "impatient start": ("[service.recovery]\nuse = 'recovery'\nwatchdog_ms = 500\n" + service("a", "uart", "start_timeout_ms = 500"), {}, "s.toml:6: `a`: start_timeout_ms is 500", "more than recovery's watchdog_ms, 500"),
     "budget": (S + service("a", "plain", "budget_us = 5"), {}, "s.toml:5: `a`: budget_us is 5 of 0", "budget_period_us"),
     "no recovery": (service("a", "plain"), {}, "s.toml:1: no recovery service", "exactly one"),
     "two recoveries": (S + service("a", "recovery"), {}, "s.toml:3: `a` is a recovery service", "exactly one"),
@@ -230,8 +236,9 @@ int main(int argc, char **argv)
     for (int g = 0; g < m->group_count; g++) printf("group %s %u\n", m->group[g].name, m->group[g].strategy);
     for (int i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
-               s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->watchdog_ms,
+        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
+               s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->stable_ms,
+               s->backoff_factor_pct, s->backoff_jitter_pct, s->breaker, s->on_give_up, s->watchdog_ms,
                s->start_timeout_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
                s->irq_limit, s->cpus, s->args);
         for (int d = 0; d < s->depend_count; d++) printf("|d%u.%u", s->depend[d].service, s->depend[d].kind);
@@ -261,7 +268,8 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     text = ("[system]\nchaos = true\n[group.g]\nstrategy = 'rest_for_one'\n" + S +
             service("echo", "echo") + service("uart", "uart") +
             service("all", "all", "group = 'g'", "restart = 'temporary'", "intensity = 11", "period_ms = 12",
-                    "backoff_initial_ms = 13", "backoff_max_ms = 14", "watchdog_ms = 15", "start_timeout_ms = 16",
+                    "backoff_initial_ms = 13", "backoff_max_ms = 14", "stable_ms = 61", "backoff_factor_pct = 162",
+                    "backoff_jitter_pct = 63", "breaker = 64", "on_give_up = 'reboot'", "watchdog_ms = 15", "start_timeout_ms = 16",
                     "budget_us = 57", "budget_period_us = 58", "cpus = [1, 4, 1]", "args = 'a=1 b=2'", "dma = 'unprotected'",
                     "optional = true", "depends = [{on='uart',kind='hold-and-replay'},{on='echo',kind='restart-with'}]"))
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
@@ -274,7 +282,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[0] == "group g 1"
     assert lines[1].startswith("supervisor|supervisor|")
-    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|15|16|19|57|58|4711|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[5] == ("all|prog|1023|2|0|11|12|13|14|61|162|63|64|1|15|16|19|57|58|4711|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

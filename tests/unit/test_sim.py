@@ -28,7 +28,7 @@ PLANTS = {
         "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) act(step, SUPERVISOR_ACTION_START, i);", "",
         "."),
     "a death counts twice in the ledger": (
-        "recovery/core_ledger.c", "    s->attempts[slot]++;\n", "    s->attempts[slot] += 2;\n", "poisoned after"),
+        "recovery/core_ledger.c", "        s->attempts[slot]++; /*", "        s->attempts[slot] += 2; /*", "poisoned after"),
     "a torn completion is believed": (
         "recovery/core_ledger.c", "return completed > id || load(&e->issued_id) != id ||",
         "return completed > id ||", "."),
@@ -39,8 +39,6 @@ PLANTS = {
         "recovery/core_checkpoint.c", "if (sum[0] != c->sum[0] || sum[1] != c->sum[1]) return CHECKPOINT_BAD_SUM;", "",
         "is believed"),
     "replay before the device is quiet": ("tests/sim/actors.c", None, "-DSIM_NO_DRAIN", "disk|lost|gives|with the device"),
-    "a hint is believed": (
-        "lib/driver_block.c", "    if (!slot_pending(s, slot, r.id)) return;\n", "    if (r.id == 0) return;\n", "."),
     "a slot is freed too late": (
         "lib/session_block.c", "    s->busy &= ~(1ul << i);\n    return true;", "    return true;", "."),
 }

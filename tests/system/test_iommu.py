@@ -6,6 +6,7 @@ machine without an IOMMU change memory: they are real."""
 import hashlib
 import json
 import re
+import socket
 import struct
 import subprocess
 import time
@@ -24,6 +25,9 @@ PAGE = 4096
 BYTES = 2048  # of a driver's buffer
 KERNEL_BASE = 0xFFFFFFFF80000000
 ROOT_TABLE_REGISTER = 0xFED90020  # of QEMU's intel-iommu
+MSI = 0x40                        # where edu's capability is in its configuration space
+EDU_RAISE = 0x60                  # register: raises its interrupt
+FIRST_VECTOR = 48                 # of devices: somebody's, who came first
 E_BUSY = abi.numbers("errors")["E_BUSY"]
 DEVICES = "-device edu,dma_mask=0xffffffffffffffff -device edu,dma_mask=0xffffffffffffffff"
 
@@ -31,6 +35,39 @@ DEVICES = "-device edu,dma_mask=0xffffffffffffffff -device edu,dma_mask=0xffffff
 def symbol(name):
     names = subprocess.run(["nm", BUILD / "kernel/kernel.elf"], capture_output=True, text=True, check=True).stdout
     return int(re.search(rf"^([0-9a-f]+) . {name}$", names, re.M)[1], 16)
+
+
+class Memory:
+    """Physical memory and registers, written through QEMU's gdb stub while the machine stands still."""
+
+    def __init__(self, lab):
+        path = lab.folder / "gdb.sock"
+        lab.guest.hmp(f"gdbserver unix:{path},server=on,wait=off")
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(str(path))
+
+    def __enter__(self):
+        assert self.say("Qqemu.PhyMemMode:1") == "OK"
+        return self
+
+    def __exit__(self, *_):
+        self.say("D")  # and the machine goes on
+        self.socket.close()
+
+    def say(self, text):
+        self.socket.sendall(b"$%s#%02x" % (text.encode(), sum(text.encode()) % 256))
+        answer = b""
+        while not (found := re.search(rb"\$((?!T)[^#]*)#..", answer)):  # T...: it stands still now
+            answer += self.socket.recv(4096)
+        self.socket.sendall(b"+")
+        return found[1].decode()
+
+    def read(self, paddr, size):
+        return bytes.fromhex(self.say(f"m{paddr:x},{size:x}"))
+
+    def write(self, paddr, data):
+        assert self.say(f"M{paddr:x},{len(data):x}:{data.hex()}") == "OK"
 
 
 class Lab:
@@ -42,10 +79,11 @@ class Lab:
         self.read_memory = trace.memory_reader(self.guest, folder)
         self.console.await_log('"injector":{"ready"')
         self.kernel = int(re.search(r"0x([0-9a-f]+)", self.guest.hmp(f"gva2gpa {KERNEL_BASE:#x}"))[1], 16)
-        self.ring = trace.Ring(self.read_memory, self.event("boot")["trace_paddr"])
+        said = self.event("boot")
+        self.ring = trace.Rings(self.read_memory, said["trace_paddr"], said["cpus"])
 
     def event(self, name, after=0):
-        found = re.findall(r'^\{"%s":.*\}\}$' % name, self.console.log()[after:], re.M)
+        found = re.findall(r'^(?:\[[\d.]+\] )?(\{"%s":.*\}\})$' % name, self.console.log()[after:], re.M)
         return json.loads(found[-1])[name] if found else None
 
     def order(self, label, *words, service="edu"):
@@ -200,6 +238,23 @@ def test_dma_into_its_own_freed_buffer_is_blocked(lab):
     lab.console.await_service("edu", lambda row: row["gen"] == generation + 1 and row["state"] == "running")
     assert lab.sum([frame]) == before, "the freed page has changed"
     lab.check_trace(generation, iova, TO_MEMORY)
+
+
+def test_an_interrupt_of_another_sender_is_dropped(lab):
+    """edu's own message, as a driver that reached its MSI registers could aim it: at the entry of another's vector."""
+    generations = lab.generations()
+    config = int(re.search(r"([0-9a-f]{16})-\S+ \(.*\): pcie-mmcfg-mmio", lab.guest.hmp("info mtree"))[1], 16)
+    config += lab.bdf("edu") << 12
+    bars = re.findall(r"1234:11e8.*?BAR0: 32 bit memory at 0x([0-9a-f]+)", lab.guest.hmp("info pci"), re.S)
+    with Memory(lab) as memory:
+        assert memory.read(config + MSI, 1) == b"\x05", "edu's MSI capability"
+        for offset, value in ((MSI + 4, 0xFEE00010 | FIRST_VECTOR << 5), (MSI + 8, 0), (MSI + 12, 0)):
+            memory.write(config + offset, struct.pack("<I", value))
+        memory.write(config + MSI, struct.pack("<I", 0x81_0005))  # enabled, 64-bit addresses
+        memory.write(int(bars[0], 16) + EDU_RAISE, struct.pack("<I", 1))
+        memory.write(config + MSI, struct.pack("<I", 0x80_0005))
+    assert "invalid IRTE SID" in (lab.folder / "qemu.err").read_text(), "QEMU took the message"
+    assert lab.generations() == generations
 
 
 def test_a_device_that_never_confirms_its_reset_keeps_its_pages(lab):

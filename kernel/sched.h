@@ -96,7 +96,7 @@ void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
 void sched_leave(struct process *p);
 void sched_flush(struct process *p);
 bool inv_sched_nobody_waits(const struct cpu *c); /* unless it was kicked */
-struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
+struct context *sched_switch(void);               /* chooses who runs; the context to resume, NULL: idle */
 /* For handover.h. */
 void sched_charge_budget(struct budget *b, bool overtime, uint64_t ticks, uint64_t now);
 /* A server works at its client's expense too, and at that of its client's client: a process has no more of the

@@ -33,6 +33,11 @@ static status_t sys_signal(handle_t n, uint64_t bits)
     return OK;
 }
 static struct sys_result sys_wait(handle_t n) { return (struct sys_result){n ? OK : E_HANDLE, 1, 0}; }
+static struct sys_result sys_signal_wait(handle_t n, uint64_t bits, handle_t own)
+{
+    (void)sys_signal(n, bits);
+    return sys_wait(own);
+}
 static struct sys_result sys_notification_create(tag_t tag)
 {
     return (struct sys_result){OK, 5 + tag * 0, 0};

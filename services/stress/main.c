@@ -200,7 +200,7 @@ static void round_take(enum action a)
 {
     uint64_t pages = 1 + below(TARGET_PAGES);
     handle_t m = target_make(a, pages),
-             shared = made(sys_cap_derive(m, RIGHT_READ | RIGHT_WRITE, 0), "a child");
+             shared = made(sys_cap_derive(m, RIGHT_READ | RIGHT_WRITE | RIGHT_GRANT, 0), "a child");
     struct victim v = writers_start(a, shared, pages);
     if (a == UNMAP)
         must(sys_memory_unmap(v.process, VICTIM_TARGET), "unmap");

@@ -54,6 +54,7 @@ static void message_caps(int from, int to, const uint64_t sent[], const uint64_t
     for (uint32_t i = MESSAGE_WORDS - INFO_CAPS(info); i < MESSAGE_WORDS; i++) {
         if (got[i] && !cap_lookup(model.process[to].kernel, got[i]))
             continue; /* its object died in this same step */
+        if (got[i] && model_cap_find(to, got[i]) != NONE) continue;
         int c = model_cap_find(from, sent[i]);
         bool may = c != NONE && (model.cap[c].rights & RIGHT_GRANT);
         must(may || !got[i], "word %u: a capability that may not be granted arrived", i);
@@ -83,9 +84,20 @@ static bool is_known(const struct thread *t)
     return false;
 }
 
+/* One death can deliver a message once more and then take its endpoint: who received it keeps what came. */
+static void flight_delivered_last(const struct flight *f)
+{
+    for (unsigned i = 0; i < all_count && INFO_CAPS(f->info); i++) {
+        const struct thread *t = all[i];
+        if (t == f->caller || t->client || t->context.w[0] != f->id || t->context.status != OK) continue;
+        message_caps(f->process, model_process_of(t->process), f->w, t->context.w, f->info);
+    }
+}
+
 /* A call in flight that is over: answered, failed in an allowed way, or its caller died. */
 static void flight_end(struct flight *f, bool endpoint_lives)
 {
+    flight_delivered_last(f);
     if (!is_known(f->caller) || (is_blocked(f->caller) && f->caller->context.w[0] != f->id)) {
         f->caller = NULL; /* the caller died */
         return;
@@ -175,8 +187,34 @@ static void threads_check(void)
     }
 }
 
+static bool was_sent(int from, handle_t h)
+{
+    for (int i = 0; i < CALLS_MAX; i++)
+        for (unsigned w = MESSAGE_WORDS - INFO_CAPS(flight[i].info); w < MESSAGE_WORDS; w++)
+            if (flight[i].process == from && (flight[i].info & INFO_REPLAYABLE) && flight[i].w[w] == h)
+                return true;
+    return false;
+}
+
+/* A thread can take a replayed message and end in the same step: the next receiver gets it once more, and what
+ * came to the first is its process's all the same, given by a holder who may give. */
+static void lost_deliveries_find(int p)
+{
+    struct process *k = model.process[p].kernel;
+    for (uint32_t at = 0; at < k->chunk_count * (CHUNK_SLOTS - 1); at++) {
+        const struct capability *c = &k->chunk[at / (CHUNK_SLOTS - 1)]->slot[at % (CHUNK_SLOTS - 1)];
+        if (!c->object || model_cap_find(p, cap_handle(c)) != NONE) continue;
+        must(c->parent, "process %d: a capability from nowhere", p);
+        int from = model_process_of(cap_process(c->parent)), m = model_cap_find(from, cap_handle(c->parent));
+        must(m != NONE && (model.cap[m].rights & RIGHT_GRANT) && was_sent(from, model.cap[m].handle),
+             "process %d: a capability that nobody gave", p);
+        model_cap_derive(p, cap_handle(c), m, model.cap[m].rights, 0);
+    }
+}
+
 static void flights_update(void)
 {
+    unsigned before = all_count;
     all_count = 0;
     threads_gather(process_root);
     for (int i = 0; i < CALLS_MAX; i++) {
@@ -185,6 +223,8 @@ static void flights_update(void)
             flight_end(f, object_lives(process_root, f->endpoint));
     }
     deliveries_find();
+    for (int p = 0; p < MODEL_PROCESSES && all_count < before; p++)
+        if (model.process[p].state == CREATED || model.process[p].state == RUNNING) lost_deliveries_find(p);
     threads_check();
 }
 

@@ -200,7 +200,7 @@ def cmd_run(args):
         seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
         disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
         qemu_extra=args.qemu_extra, verbose=args.verbose)
-    if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.BATCH:
+    if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.ONE_BOOT:
         return run_fleet(args, options)
     codes, outcomes = [], []
     for _ in range(args.times):

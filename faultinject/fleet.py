@@ -23,6 +23,7 @@ from faultinject.reports.run import write
 from tools import qemu
 
 BATCH = 500            # trials a boot
+ONE_BOOT = 5000        # a campaign of no more needs no fleet
 TRIES = 3              # of a batch that brought nothing at all
 KEPT = ("kernel.log", "trace.bin", "qemu.err")  # evidence of a batch with a failing trial
 FLEET = "fleet.json"

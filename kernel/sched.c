@@ -213,7 +213,9 @@ void sched_watch_budget(struct cpu *c, struct thread *t, uint64_t now)
     for (struct budget *b = t->budget; b; b = b->outer) {
         uint64_t used = now < b->period_end_tsc ? b->used_tsc : 0,
                  left = b->limit_tsc > used ? b->limit_tsc - used : 0;
-        timer_want(c, now + (arch_platform.cpus > 1 ? left / budget_drains(b) : left));
+        /* Rounded up: a deadline that is over already would come again and again. */
+        uint64_t drains = arch_platform.cpus > 1 ? budget_drains(b) : 1;
+        timer_want(c, now + (left + drains - 1) / drains);
     }
 }
 
@@ -391,6 +393,7 @@ void sched_timer(void)
     timer_expire(now);
     uint64_t next = timer_next();
     if (next != ~0ul) timer_want(c, next);
+    c->coming = 0; /* what was given to this CPU just now, it looks at now */
     if (!t || t->state != THREAD_RUNNING) return;
     if ((c->ready_mask >> t->priority & 1) && slice_over(c, t))
         sched_yield();

@@ -41,7 +41,7 @@ def test_without_replay_it_fails(fi):
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 def test_a_disk_of_your_own(fi, tmp_path, form):
     image = tmp_path / "mine.img"
-    image.write_bytes(b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 17)))  # 4 MiB
+    image.write_bytes(b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(1 << 19)))  # 16 MiB: read while drivers die
     if form == "qcow2":
         raw, image = image, tmp_path / "mine.qcow2"
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)

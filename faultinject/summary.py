@@ -94,7 +94,8 @@ def targets(s, run):
         "no_harness_error": s["outcomes"]["harness_error"] == 0,
     }
     if s["in_flight"]["kills"]:
-        out["in_flight"] = s["in_flight"]["share"] > IN_FLIGHT_MIN
+        # Missed only where there were enough kills to tell: with ten, five are no finding.
+        out["in_flight"] = wilson(s["in_flight"]["with_requests"], s["in_flight"]["kills"])[1] > IN_FLIGHT_MIN
     if run.get("death_order") and s["activated"]:
         out["death_order"] = death.met(run["death_order"])
     if run.get("disk"):

@@ -125,7 +125,7 @@ def spoil_wrong(run, lines): run["workload"]["mismatch"] = 1
 def spoil_pages(run, lines): run["rest_after"]["pages_free"] -= 1
 def spoil_dead(run, lines): run["rest_after"]["dead_pages"] = 1
 def spoil_activated(run, lines): [t.update(activated=False, outcome="not_activated") for t in lines[:3]]
-def spoil_flight(run, lines): [t.update(in_flight=0) for t in lines[:10]]
+def spoil_flight(run, lines): [t.update(in_flight=0) for t in lines[:16]]
 def spoil_panic(run, lines): lines[-1]["outcome"] = "kernel_panic"
 def spoil_degraded(run, lines): lines[0]["outcome"] = "degraded"
 def spoil_workload(run, lines): run["workload"] = None

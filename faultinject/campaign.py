@@ -15,6 +15,7 @@ import time
 
 from faultinject import boots, death, judge, phases, plan as plans, summary, trace, verify
 from faultinject.channel import GuestGone, LogReader, Orders, split_writer
+from faultinject.reports.run import write
 from faultinject.typist import Typist
 from tools import abi, qemu
 
@@ -363,8 +364,8 @@ class Campaign:
             self.outside["typing"] = len(self.typist.problems) - sum(len(p) for p in self.typing.values())
         if self.panic and not tried:
             self.outside["panic"] = 1
-        write_whole(self.folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        write_whole(self.folder / "run.json", json.dumps(self.facts(), indent=2) + "\n")
+        write(self.folder / "trials.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write(self.folder / "run.json", json.dumps(self.facts(), indent=2) + "\n")
         plans.write(self.o.plan, self.folder / "plan.jsonl")
         return summary.write(self.folder)
 
@@ -402,13 +403,6 @@ def load_acks(folder):
                 continue
             ledger.take(event)
     return ledger.acks
-
-
-def write_whole(path, text):
-    """A reader sees the old file or the new one."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def status_name(number):

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import campaign, death, fleet, plan, report, summary, trace, verify  # noqa: E402
+from faultinject import campaign, death, faults, fleet, plan, report, summary, trace, verify  # noqa: E402
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -54,7 +54,7 @@ def add_choice_options(p):
     p.add_argument("--seed", type=whole(0, 2**63 - 1), default=SEED, help=f"of the plan (default {SEED})")
     p.add_argument("--kills", type=whole(1, KILLS_MAX), default=KILLS, help=f"trials (default {KILLS})")
     p.add_argument("--driver", default="mix", help="a driver, all (evenly) or mix (default: mostly virtio_blk)")
-    p.add_argument("--fault", default="mix", help="a fault, exception (any) or mix (default); see `fi faults`")
+    p.add_argument("--fault", default="mix", help="a fault, exception (any) or mix (default); see `fi list faults`")
 
 
 def add_machine_options(p):
@@ -131,8 +131,10 @@ def parser():
     s.add_argument("--fail-if", action="append", default=[], metavar="CONDITION",
                    help="exit 1 if B is worse than A: p99+20%%, recovered-0.1%%; may be given several times")
     s.set_defaults(function=cmd_compare)
-    s = sub.add_parser("faults", help="list faults and drivers", allow_abbrev=False)
-    s.set_defaults(function=cmd_faults)
+    s = sub.add_parser("list", help="what can be injected, and into whom", allow_abbrev=False)
+    s.add_argument("what", choices=("faults", "drivers"))
+    s.add_argument("--markdown", action="store_true", help="faults: as the table in docs/FAULTS.md")
+    s.set_defaults(function=cmd_list)
     return p, sub.choices
 
 
@@ -342,10 +344,11 @@ def cmd_compare(args):
     return MISSED if worse else MET
 
 
-def cmd_faults(_):
-    for name, text in plan.FAULTS.items():
-        print(f"{name:<15}{text}")
-    print(f"\ngroups: {', '.join(plan.GROUPS)}\ndrivers: {', '.join(plan.SERVICES)}; groups: {', '.join(plan.DRIVER_GROUPS)}")
+def cmd_list(args):
+    if args.what == "drivers" and args.markdown:
+        raise plan.UsageProblem("--markdown is for faults")
+    lines = faults.markdown() if args.markdown else faults.list_faults() if args.what == "faults" else faults.list_drivers()
+    print("\n".join(lines))
     return MET
 
 

@@ -2,7 +2,7 @@
 """From evidence to the outcome of one trial. Pure: no clock, no file, no guest."""
 import dataclasses
 
-from faultinject import phases
+from faultinject import faults, phases
 
 OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
             "silent_corruption", "kernel_panic", "harness_error")
@@ -52,11 +52,12 @@ def targets(e):
 
 
 def activated(e):
-    """The fault took effect, says the kernel: struck, memory written, or (all) killed."""
+    """The fault took effect: the proof that its row of faults.TABLE names is there."""
     names = {i: s["name"] for i, s in e.services.items()}
-    if e.trial.fault == "all":
+    proof = faults.BY_NAME[e.trial.fault].proof
+    if proof == "killed":
         return {names.get(d.service) for d in e.window.deaths} >= targets(e)
-    marks = e.window.pokes if e.trial.fault == "garbage" else e.window.strikes
+    marks = {"struck": e.window.strikes, "poked": e.window.pokes}[proof]
     return any(names.get(m.service) == e.trial.service for m in marks)
 
 

@@ -7,41 +7,14 @@ import dataclasses
 import json
 import random
 
+from faultinject import faults
+from faultinject.faults import DRIVER_GROUPS, GROUPS
+
 SCHEMA_VERSION = 1
 RANDOM_BITS = 48  # seeds sent to the guest
 
-EXCEPTIONS = ("ud2", "divide", "page_fault", "protection", "noncanonical", "breakpoint", "stack_overflow")
-FAULTS = {  # name -> what happens
-    "kill": "the driver is ended at a random instruction",
-    "ud2": "it executes an invalid instruction",
-    "divide": "it divides by zero",
-    "page_fault": "it loads from address 0",
-    "protection": "it executes a privileged instruction",
-    "noncanonical": "it loads from an address that cannot be",
-    "breakpoint": "it executes a breakpoint that nobody set",
-    "stack_overflow": "it pushes until its stack ends",
-    "loop": "it loops for ever",
-    "block": "it waits for ever",
-    "garbage": "it writes nonsense where its clients read completions",
-    "double": "it is ended, and its successor again while it recovers",
-    "all": "every driver is ended at once",
-}
-GROUPS = {  # a name for several faults -> weights
-    "exception": {name: 1 for name in EXCEPTIONS},
-    "mix": {"kill": 50, **{name: 3 for name in EXCEPTIONS}, "loop": 5, "block": 5, "garbage": 6, "double": 8, "all": 5},
-}
-PLAIN = ("kill",) + EXCEPTIONS
-SERVICES = {  # name -> faults that make sense for it
-    "virtio_blk": PLAIN + ("loop", "block", "garbage", "double"),
-    "virtio_disk": PLAIN + ("loop", "block", "garbage", "double"),
-    "serial": PLAIN + ("loop", "block", "double"),
-    "echo": PLAIN + ("loop", "block", "double"),
-    "pci": PLAIN + ("loop", "block"),  # not a driver; its restart takes the block drivers with it
-}
-DRIVER_GROUPS = {  # a name for several services -> weights
-    "mix": {"virtio_blk": 85, "serial": 5, "echo": 5, "pci": 5},
-    "all": {"virtio_blk": 1, "serial": 1, "echo": 1, "pci": 1},
-}
+FAULTS = {f.name: f.what for f in faults.TABLE}
+SERVICES = {name: faults.of_service(name) for name in faults.SERVICES}
 DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's disk
 
 # Instructions of the target until the strike, at most: about a round of its work. More would be lost on
@@ -66,11 +39,13 @@ class Trial:
     seed: int           # for what the guest chooses
 
     def order(self):
-        return {"op": "trial"} | dataclasses.asdict(self)
+        fault = faults.BY_NAME[self.fault]
+        return {"op": "trial", "how": fault.how, "code": fault.code} | dataclasses.asdict(self)
 
     def where(self):
         more = f"+{self.second}" if self.second else ""
-        return self.fault if self.fault in ("all", "garbage") else f"{self.fault}@{self.instructions}{more}"
+        counted = faults.BY_NAME[self.fault].proof == "struck"
+        return f"{self.fault}@{self.instructions}{more}" if counted else self.fault
 
 
 def allowed(names):

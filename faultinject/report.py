@@ -6,7 +6,7 @@ import collections
 import os
 import sys
 
-from faultinject import judge, summary
+from faultinject import faults, judge, summary
 from faultinject.phases import PHASES
 from faultinject.trace import lock_line
 
@@ -32,7 +32,8 @@ def milliseconds(us):
 def trial_text(line):
     """One line a trial, with the command that runs it again."""
     flight = "" if line["in_flight"] is None else f", {line['in_flight']} in flight"
-    where = f"{line['fault']}@{line['instructions']}" if line["fault"] not in ("all", "garbage") else line["fault"]
+    counted = faults.BY_NAME[line["fault"]].proof == "struck"
+    where = f"{line['fault']}@{line['instructions']}" if counted else line["fault"]
     where += f"+{line['second']}" if line["second"] else ""
     why = f" ({line['why']})" if line["why"] else ""
     return (f"{line['n']:>5}  {line['service']:<11} {where:<20} {line['outcome']:<14} "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The snippets. They may use only registers and system calls: the state of the target is what it was at
- * the instruction where it was struck. Names are the fault names of plans (faultinject/plan.py). */
+ * the instruction where it was struck. Their names are the `code` of rows in
+ * faultinject/faults.py. */
 #include "gadgets.h"
 
 #define CALL_CREATE "20" /* SYS_notification_create */
@@ -52,10 +53,10 @@ status_t gadgets_make(handle_t *out)
     return sys_memory_unmap(0, (uint64_t)page); /* written once: W^X holds for it too */
 }
 
-uint64_t gadget_address(const char *fault)
+uint64_t gadget_address(const char *name)
 {
     for (uint32_t i = 0; i < sizeof(gadget) / sizeof(gadget[0]); i++)
-        if (strcmp(fault, gadget[i].name) == 0)
+        if (strcmp(name, gadget[i].name) == 0)
             return GADGET_BASE + ((uintptr_t)gadget[i].code - (uintptr_t)gadgets_begin);
     return 0;
 }

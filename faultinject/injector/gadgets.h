@@ -12,7 +12,7 @@ _Static_assert(GADGET_BASE > USER_STARTUP && GADGET_BASE < USER_STACK_TOP - 0x10
 
 /* Makes the page, in this process's memory; returns its handle in *out. */
 status_t gadgets_make(handle_t *out) MUST_USE;
-/* Address in the target of the snippet for this fault; 0: no such snippet. */
-uint64_t gadget_address(const char *fault);
+/* Address in the target of the snippet of this name; 0: no such snippet. */
+uint64_t gadget_address(const char *name);
 
 #endif

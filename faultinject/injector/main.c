@@ -6,8 +6,8 @@
  * strike stays armed and no process capability is kept after it.
  * What it reports is for orientation; what happened is read from the kernel trace by the host.
  *
- * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | trial n service fault [instructions delay_us second
- * seed limit_ms]. */
+ * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | trial n service how [code instructions delay_us
+ * second seed limit_ms]. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "com2.h"
@@ -30,7 +30,7 @@
 
 struct trial {
     uint64_t n, instructions, delay_us, second, seed, limit_ms;
-    const char *service, *fault;
+    const char *service, *how, *code; /* how: faults.MECHANISMS; code: a snippet of gadgets.c */
     uint32_t index;
     struct target before;
 };
@@ -62,11 +62,14 @@ static uint64_t in_ms(uint64_t ms) { return clock_ns() + ms * 1000000; }
 
 /* --- Striking ------------------------------------------------------------------------------------------ */
 
+static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
+
 static status_t arm(const struct trial *t, handle_t process)
 {
-    uint64_t gadget = gadget_address(t->fault);
+    uint64_t gadget = gadget_address(t->code);
 
-    if (gadget == 0) return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_KILL, 0).status;
+    if (is(t->how, "kill"))
+        return sys_inject(inject, process, INJECT_ARM, t->instructions, INJECT_KILL, 0).status;
     status_t status =
         sys_inject(inject, process, INJECT_MAP, gadgets, GADGET_BASE, RIGHT_READ | RIGHT_EXECUTE).status;
     if (status != OK) return status;
@@ -143,7 +146,7 @@ static void strike_armed(const struct trial *t, handle_t process, struct outcome
         o->error = "the strike was refused";
     else
         strike_await(t, process, o);
-    if (o->struck || gadget_address(t->fault) == 0) return;
+    if (o->struck || is(t->how, "kill")) return;
     /* The target lives and has the snippets mapped: they go with the memory, and are made anew. */
     if (sys_cap_delete(gadgets) != OK || gadgets_make(&gadgets) != OK) o->error = "the snippets are gone";
 }
@@ -180,7 +183,7 @@ static void strike(const struct trial *t, struct outcome *o)
 {
     handle_t process;
 
-    if (strcmp(t->fault, "all") == 0) {
+    if (is(t->how, "all")) {
         strike_all(o);
         return;
     }
@@ -188,7 +191,7 @@ static void strike(const struct trial *t, struct outcome *o)
         o->error = "the target has no process";
         return;
     }
-    if (strcmp(t->fault, "garbage") == 0)
+    if (is(t->how, "garbage"))
         strike_garbage(t, process, o);
     else
         strike_armed(t, process, o);
@@ -208,10 +211,10 @@ static bool settle(void)
     return false;
 }
 
-static bool fault_known(const char *fault)
+static bool how_known(const struct trial *t)
 {
-    return gadget_address(fault) != 0 || strcmp(fault, "kill") == 0 || strcmp(fault, "double") == 0 ||
-           strcmp(fault, "garbage") == 0 || strcmp(fault, "all") == 0;
+    if (is(t->how, "jump")) return gadget_address(t->code) != 0;
+    return is(t->how, "kill") || is(t->how, "garbage") || is(t->how, "all");
 }
 
 static void trial_report(const struct trial *t, const struct outcome *o)
@@ -237,15 +240,16 @@ static void trial_run(const struct json_object *order)
         .seed = json_number(order, "seed", 0),
         .limit_ms = json_number(order, "limit_ms", LIMIT_MS),
         .service = json_text(order, "service"),
-        .fault = json_text(order, "fault"),
+        .how = json_text(order, "how"),
+        .code = json_text(order, "code"),
         .index = TARGET_NONE,
     };
     struct outcome o = {.error = ""};
 
     sleep_us(t.delay_us);
     if (!settle()) o.error = "the system did not come to rest before the trial";
-    if (!fault_known(t.fault)) o.error = "unknown fault";
-    if (strcmp(t.fault, "all") != 0) {
+    if (!how_known(&t)) o.error = "unknown fault";
+    if (!is(t.how, "all")) {
         t.index = target_find(t.service);
         if (t.index == TARGET_NONE || target_read(t.index, &t.before) != OK)
             o.error = "unknown service";

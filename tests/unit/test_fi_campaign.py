@@ -84,8 +84,8 @@ def test_a_guest_paused_on_a_full_disk_is_an_environment_problem(doomed):
 def test_no_room_is_an_environment_problem_that_names_the_path(monkeypatch, capsys, number):
     def full(_):
         raise OSError(number, "no room", "some/path")
-    monkeypatch.setattr(fi, "cmd_faults", full)
-    assert fi.main(["faults"]) == fi.ENVIRONMENT
+    monkeypatch.setattr(fi, "cmd_list", full)
+    assert fi.main(["list", "faults"]) == fi.ENVIRONMENT
     assert "some/path" in capsys.readouterr().err
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The table of faults: whole, and the same in the documentation, on the command line and in the guest."""
+import pathlib
+import re
+
+import pytest
+
+from faultinject import fi, faults, plan
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DOCUMENT = (ROOT / "docs/FAULTS.md").read_text()
+
+
+def test_the_document_has_the_table():
+    rows = [line for line in DOCUMENT.splitlines() if line.startswith("| `")]
+    assert rows == list(faults.markdown())[2:]
+
+
+def test_the_document_has_the_proofs():
+    rows = dict(re.findall(r"^\| (\w+) \| ([^|]+) \|$", DOCUMENT, re.M))
+    assert set(rows) - {"proof"} == set(faults.PROOFS)
+
+
+@pytest.mark.parametrize("fault", faults.TABLE, ids=lambda f: f.name)
+def test_every_row_is_whole(fault):
+    assert fault.family in faults.FAMILIES and fault.proof in faults.PROOFS
+    assert fault.targets and set(fault.targets) <= set(faults.SERVICES)
+    assert fault.how == "" or fault.how in faults.MECHANISMS
+
+
+def test_names_are_used_once():
+    assert len(faults.BY_NAME) == len(faults.TABLE) and not set(faults.BY_NAME) & set(faults.GROUPS)
+
+
+def test_every_snippet_is_in_the_injector():
+    code = (ROOT / "faultinject/injector/gadgets.c").read_text()
+    assert all(f"gadget_{f.code}:" in code for f in faults.TABLE if f.code)
+
+
+def test_every_mechanism_is_in_the_injector():
+    code = (ROOT / "faultinject/injector/main.c").read_text()
+    assert all(f'"{how}"' in code for how in faults.MECHANISMS)
+
+
+def test_orders_say_how():
+    order = plan.make_trial(1, 1, "echo", "loop").order()
+    assert (order["how"], order["code"]) == ("jump", "loop")
+
+
+def test_lists(capsys):
+    assert fi.main(["list", "faults"]) == fi.MET
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {f.name} ", text, re.M) for f in faults.TABLE)
+    assert fi.main(["list", "drivers"]) == fi.MET
+    assert all(name in capsys.readouterr().out for name in ["virtio_blk"])
+    with pytest.raises(SystemExit) as end:
+        fi.main(["list", "weather"])
+    assert end.value.code == fi.USAGE

@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos stress sim hostile exhaust bench scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos stress leaks sim hostile exhaust bench scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
@@ -55,6 +55,7 @@ options_run := $(machine_options)
 options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_stress := SMP MEM ACCEL IOMMU QEMU_EXTRA KILLS
+options_leaks := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
 options_test := SEED
 options_sim := SEED SEEDS
 options_model := SEED CALLS
@@ -120,6 +121,10 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 stress: deps ## end processes and take memory away on all CPUs at once: make stress SMP=4 KILLS=10000
 	$(build) $(BUILD)/image/stress/boot.img
 	@$(PYTHON) faultinject/stress.py --build $(BUILD) $(machine) --smp $(if $(filter SMP,$(given)),$(SMP),4) $(if $(KILLS),--kills $(KILLS))
+
+leaks: deps ## kill everybody many times, count everything after each kill: make leaks KILLS=100000
+	$(build) $(BUILD)/image/leaks/boot.img $(BUILD)/kernel/kernel.elf
+	@$(PYTHON) faultinject/leaks.py --build $(BUILD) $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 scale: deps ## 1,024 services: kill some, what each costs, is a recovery slower than among 8
 	$(build) $(BUILD)/image/scale/boot.img \

@@ -70,7 +70,8 @@ struct process_info { /* process_info: 128 bytes */
     uint64_t fault_rip;
     uint64_t overruns; /* periods in which the budget ran out */
     uint64_t runnable; /* threads that run or wait for the CPU only */
-    uint64_t reserved[3];
+    uint64_t objects;  /* cells in use: kernel objects and mappings that it pays for */
+    uint64_t reserved[2];
 };
 enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD };
 

@@ -3,7 +3,10 @@
 gdb, as much of it as writing memory needs."""
 import re
 import socket
+import struct
 import subprocess
+
+from elftools.elf.elffile import ELFFile
 
 RET = bytes((0xC3,))
 
@@ -12,6 +15,14 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def port_of(guest):
+    """Where the machine's stub listens, from the first question on."""
+    if not hasattr(guest, "gdb_port"):
+        guest.gdb_port = free_port()
+        guest.hmp(f"gdbserver tcp:127.0.0.1:{guest.gdb_port}")
+    return guest.gdb_port
 
 
 class Stub:
@@ -48,6 +59,10 @@ class Stub:
         if self.ask(f"M{address:x},{len(data):x}:{data.hex()}") != "OK":
             raise RuntimeError(f"the gdb stub does not write at {address:#x}")
 
+    def physical(self):
+        if self.ask("Qqemu.PhyMemMode:1") != "OK":
+            raise RuntimeError("this QEMU's gdb stub does not write physical memory")
+
 
 def function(elf, name):
     for line in subprocess.run(["nm", str(elf)], check=True, capture_output=True, text=True).stdout.splitlines():
@@ -59,7 +74,27 @@ def function(elf, name):
 
 def switch_off(guest, elf, name):
     """A function of the kernel, of no result, returns at once from now on."""
-    port = free_port()
-    guest.hmp(f"gdbserver tcp:127.0.0.1:{port}")
-    with Stub(port) as stub:
+    with Stub(port_of(guest)) as stub:
         stub.write(function(elf, name), RET)
+
+
+def switch_off_program(guest, image, image_paddr, build, program, name):
+    """The same for a function of a program, whose text every incarnation shares: in the system image at image_paddr."""
+    with open(build / "user" / "boot" / f"{program}.elf", "rb") as f:  # as it is in the image: without symbols
+        segments = [(s["p_vaddr"], s["p_filesz"], s["p_offset"]) for s in ELFFile(f).iter_segments("PT_LOAD")]
+    at = function(build / "user" / f"{program}.elf", name)
+    inside = next(offset + at - start for start, size, offset in segments if start <= at < start + size)
+    with Stub(port_of(guest)) as stub:
+        stub.physical()
+        stub.write(image_paddr + bundle_offset(image, program) + inside, RET)
+
+
+def bundle_offset(image, program):
+    """Where a file begins in a bundle (abi/bundle.h)."""
+    with open(image, "rb") as f:
+        _, _, count, _ = struct.unpack("<QIIQ", f.read(24))
+        for _ in range(count):
+            name, offset, _ = struct.unpack("<24sQQ", f.read(40))
+            if name.rstrip(b"\0").decode() == program:
+                return offset
+    raise RuntimeError(f"{image} has no {program}")

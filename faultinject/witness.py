@@ -22,7 +22,8 @@ PTE_PRESENT, PTE_WRITE, PTE_USER, PTE_NX = 1, 2, 4, 1 << 63
 FRAME = 0x000FFFFFFFFFF000
 MEMORY_CONTIGUOUS, MEMORY_DEVICE, MEMORY_IMMUTABLE, MEMORY_KERNEL = 1, 4, 8, 16
 FRAMES_INLINE, FRAMES_INDEX = 9, 1024  # kernel/memory.h
-STRUCTS = ("process", "capability", "cap_chunk", "object", "memory", "mapping", "arch_space", "thread")
+STRUCTS = ("process", "capability", "cap_chunk", "object", "memory", "mapping", "arch_space", "thread", "dma", "line")
+BUNDLE_MAGIC = b"COPPIMG1"
 
 
 class Kernel:
@@ -33,6 +34,7 @@ class Kernel:
             file = ELFFile(f)
             table = file.get_section_by_name(".symtab")
             self.symbols = {s.name: s["st_value"] for s in table.iter_symbols() if s.name}
+            self.sizes = {s.name: s["st_size"] for s in table.iter_symbols() if s.name}
             self.constant = [(s["p_vaddr"], s.data()) for s in file.iter_segments("PT_LOAD") if not s["p_flags"] & 2]
             self.layout = layouts(file.get_dwarf_info())
 
@@ -260,6 +262,17 @@ def audit_mappings(kernel, p, family, owners):
         if (entry & PTE_WRITE and not prot & WRITE) or (not entry & PTE_NX and not prot & EXECUTE):
             problems.append(f"{who}: page {address:#x} allows more than its mapping")
     return problems
+
+
+def system_image(kernel):
+    """Physical address of the system image."""
+    root = kernel.at("process", kernel.u64(kernel.symbols["process_root"]))
+    for o in kernel.list(root.address_of("objects"), "object", "owned"):
+        if TYPES.get(o["type"]) == "MEMORY":
+            m = kernel.at("memory", o.address)
+            if m["flags"] & MEMORY_IMMUTABLE and kernel.read(m["base"], 8, physical=True) == BUNDLE_MAGIC:
+                return m["base"]
+    raise RuntimeError("the first process has no system image")
 
 
 # --- Canaries --------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ status_t dma_attach(struct dma *d, struct process *user)
 
 /* The device may still write these pages: they leave their owner now and become free only when the reset
  * is confirmed. The first process pays meanwhile; the quotas between it and the owner shrink by as much,
- * so that this can never fail. */
+ * so that this can never fail. An owner that lives then gets them back (quota_return). */
 static uint64_t memory_quarantine(struct memory *m)
 {
     if (m->flags & MEMORY_KERNEL) return 0; /* by another mapping of it */
@@ -104,6 +104,33 @@ static uint64_t memory_quarantine(struct memory *m)
     m->flags |= MEMORY_KERNEL; /* its frames are no longer its own */
     quarantined_total += m->pages;
     return m->pages;
+}
+
+static void quota_return(struct process *owner, uint64_t pages)
+{
+    owner->quota += pages;
+    for (struct process *p = owner->parent; p != process_root; p = p->parent) {
+        p->used += pages;
+        p->quota += pages;
+    }
+    process_root->used += pages;
+}
+
+static void lender_set(struct dma_mapping *map, struct process *p)
+{
+    if (map->lender) map->lender->lent--;
+    map->lender = p;
+    if (p) p->lent++;
+}
+
+void dma_lender_gone(struct process *p)
+{
+    if (!p->lent) return;
+    list_each(struct dma, d, &domains, live) list_each(struct dma_mapping, map, &d->mappings,
+                                                       of_domain) if (map->lender == p) lender_set(map, NULL);
+    list_each(struct orphan, o, &orphans, link)
+        list_each(struct dma_mapping, map, &o->mappings, of_domain) if (map->lender == p)
+            lender_set(map, NULL);
 }
 
 /* The device reaches it no more, nor is an access under way. */
@@ -122,7 +149,9 @@ static uint64_t mapping_end(struct dma_mapping *map)
     if (pages) {
         frame_free_run(process_root, map->held, pages);
         quarantined_total -= pages;
+        if (map->lender) quota_return(map->lender, pages);
     }
+    lender_set(map, NULL);
     list_remove(&map->of_domain);
     cell_free(process_root, map);
     return pages;
@@ -193,9 +222,11 @@ status_t dma_unmap(struct dma *d, iova_t iova)
 void dma_memory_gone(struct memory *m)
 {
     if (list_empty(&m->dma_mappings)) return;
+    struct process *owner = m->object.owner;
     memory_quarantine(m);
     list_each(struct dma_mapping, map, &m->dma_mappings, of_memory)
     {
+        if (owner->state != PROCESS_DEAD && owner != process_root) lender_set(map, owner);
         mapping_unreach(map);
         map->memory = NULL;
         map->via = NULL;

@@ -34,6 +34,7 @@ struct dma_mapping {
     struct capability *via; /* what it was made with: it ends with that */
     paddr_t held;           /* in quarantine: frames that have no other owner */
     uint64_t held_pages;
+    struct process *lender; /* lives, and gets its quota back when they become free; NULL: nobody does */
     iova_t iova;
     uint64_t pages;
     uint32_t prot;
@@ -57,6 +58,7 @@ uint64_t dma_drain(struct dma *d);
 void dma_revoke(struct memory *m,
                 struct capability *via); /* via is about to go: so do mappings made with it */
 void dma_memory_gone(struct memory *m);  /* a device may still reach it: its frames go into quarantine */
+void dma_lender_gone(struct process *p); /* it ends before what it lent */
 uint64_t dma_quarantined_pages(void);
 
 #endif

@@ -203,6 +203,7 @@ static void death_release(struct process *p)
 {
     children_destroy(p);
     list_each(struct object, o, &p->objects, owned) object_destroy(o);
+    dma_lender_gone(p);
     source_set(&p->event_source, NULL, 0);
     mapping_forget_all(p);
     cap_table_destroy(p);
@@ -213,7 +214,7 @@ static void death_release(struct process *p)
 bool inv_process_dead_owns_nothing(const struct process *p)
 {
     return p->used == 1 && p->thread_count == 0 && p->mapping_count == 0 && p->handle_count == 0 &&
-           p->object_count == 0 && p->chunk_count == 0 && list_empty(&p->children) &&
+           p->object_count == 0 && p->chunk_count == 0 && p->lent == 0 && list_empty(&p->children) &&
            list_empty(&p->objects) && list_empty(&p->endpoints) && list_empty(&p->irqs) &&
            list_empty(&p->domains) && !p->pool.v;
 }
@@ -329,5 +330,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .fault_address = p->fault_address,
                                  .fault_rip = p->fault_rip,
                                  .overruns = p->overruns,
-                                 .runnable = process_runnable(p)};
+                                 .runnable = process_runnable(p),
+                                 .objects = p->object_count};
 }

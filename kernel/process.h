@@ -38,6 +38,7 @@ struct process {          /* a page of its own */
     struct list children, sibling;
     struct list threads;
     uint32_t thread_count, mapping_count, handle_count, object_count, timer_count;
+    uint32_t lent;        /* struct dma_mapping whose lender it is */
     uint64_t quota, used; /* pages */
 
     struct list objects;      /* struct object.owned */

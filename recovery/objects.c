@@ -33,6 +33,16 @@ static status_t part_make(struct session_objects *o, enum session_part part, uin
     return status;
 }
 
+static status_t part_map(struct session_objects *o, enum session_part part, uint32_t prot, void **out)
+{
+    void **place = &o->place[part];
+    status_t status = *place == NULL ? map_new(o->memory[part], 1, prot, place)
+                                     : sys_memory_map(0, o->memory[part], (uint64_t)*place, 0, 1, prot);
+
+    if (status == OK) *out = *place;
+    return status;
+}
+
 status_t session_objects_make(struct session_objects *o, struct rsession *s, handle_t notification)
 {
     void *request = NULL, *ledger = NULL;
@@ -42,8 +52,8 @@ status_t session_objects_make(struct session_objects *o, struct rsession *s, han
     if (status == OK) status = part_make(o, PART_LEDGER, PAGES_FOR(sizeof(struct session_ledger)));
     if (status == OK) status = part_make(o, PART_HINT, PAGES_FOR(sizeof(struct session_hint)));
     if (status == OK) status = part_make(o, PART_DATA, PAGES_FOR(s->data_bytes));
-    if (status == OK) status = map_new(o->memory[PART_REQUEST], 1, RIGHT_READ, &request);
-    if (status == OK) status = map_new(o->memory[PART_LEDGER], 1, RW, &ledger);
+    if (status == OK) status = part_map(o, PART_REQUEST, RIGHT_READ, &request);
+    if (status == OK) status = part_map(o, PART_LEDGER, RW, &ledger);
     s->request = request;
     s->ledger = ledger;
     s->stream_client = request;
@@ -58,7 +68,7 @@ void session_objects_free(struct session_objects *o, struct rsession *s)
     if (s->ledger != NULL) (void)sys_memory_unmap(0, (uint64_t)s->ledger);
     for (int i = 0; i < PARTS; i++) handle_drop(&o->memory[i]); /* with all that is derived from it */
     handle_drop(&o->notification);
-    *o = (struct session_objects){0};
+    *o = (struct session_objects){.place = {o->place[0], o->place[1]}};
     s->request = NULL;
     s->ledger = NULL;
 }

@@ -15,6 +15,8 @@ struct session_objects {
     handle_t driver[PARTS]; /* what the driver gets of it */
     handle_t client[PARTS]; /* what the client gets of it */
     handle_t notification;  /* the client's, to be passed to the driver */
+    void *place[2]; /* where request and ledger are mapped: kept from session to session, or every 512th
+                               would cost a page table */
 };
 struct server_objects {
     handle_t doorbell, doorbell_driver, doorbell_client; /* 0: not made yet */

@@ -181,6 +181,22 @@ static void on_totals(struct message *m)
     answer(m, OK);
 }
 
+static void on_census(struct message *m)
+{
+    struct process_info info;
+    uint64_t sum[5] = {0};
+    bury_all();
+    for (uint32_t i = 0; i < count(); i++) {
+        if (i != 0 && shell.child[i].process == 0) continue;
+        if (sys_process_info(shell.child[i].process, &info) != OK) continue; /* died, and that is queued */
+        const uint64_t own[5] = {info.used_pages, info.handles, info.threads, info.mappings, info.objects};
+        for (uint32_t n = 0; n < 5; n++) sum[n] += own[n];
+    }
+    memcpy(m->w, sum, sizeof(sum));
+    m->w[5] = shell.leaked_pages;
+    answer(m, OK);
+}
+
 /* What a caller must hold, by its manifest, for each label. 0: everybody may. */
 static uint32_t authority(uint16_t label)
 {
@@ -188,7 +204,8 @@ static uint32_t authority(uint16_t label)
     case SUPERVISOR_KILL:
     case SUPERVISOR_RESET:
     case SUPERVISOR_STOP: return SERVICE_CONTROL;
-    case SUPERVISOR_PROCESS: return SERVICE_INJECT;
+    case SUPERVISOR_PROCESS:
+    case SUPERVISOR_CENSUS: return SERVICE_INJECT; /* its cost grows with the system */
     case SUPERVISOR_COMPLAINT: return SERVICE_PRIVILEGED_RECOVERY;
     default: return 0;
     }
@@ -221,6 +238,7 @@ void serve(struct message *m)
     case SUPERVISOR_STOP: on_stop(m); break;
     case SUPERVISOR_INFO: on_info(m); break;
     case SUPERVISOR_TOTALS: on_totals(m); break;
+    case SUPERVISOR_CENSUS: on_census(m); break;
     default: answer(m, E_UNSUPPORTED); break;
     }
 }

@@ -6,14 +6,15 @@
  * strike stays armed and no process capability is kept after it.
  * What it reports is for orientation; what happened is read from the kernel trace by the host.
  *
- * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | trial n service how [code instructions delay_us
- * second seed limit_ms]. */
+ * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | leaks uncounted
+ * kills seed | trial n service how [code instructions delay_us second seed limit_ms]. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "com2.h"
 #include "gadgets.h"
 #include "garbage.h"
 #include "json.h"
+#include "leaks.h"
 #include "target.h"
 
 #define BIT_LINE  1ul
@@ -46,7 +47,7 @@ static handle_t inject, trace, notification, timer, gadgets;
 
 static uint64_t lines_waiting; /* BIT_LINE, if it came while we waited for the timer */
 
-static void sleep_us(uint64_t us)
+void sleep_us(uint64_t us)
 {
     if (us == 0 || sys_timer_arm(timer, clock_ns() + us * 1000) != OK) return;
     for (uint64_t bits = 0; !(bits & BIT_TIMER);) {
@@ -85,10 +86,10 @@ static bool died(const struct trial *t)
 }
 
 /* Servers that only answer calls execute nothing until somebody calls. The call outlives its server. */
-static void press(const struct trial *t)
+void press(const char *service)
 {
-    handle_t endpoint = cap_find(t->service);
-    bool pci = strcmp(t->service, "pci") == 0;
+    handle_t endpoint = cap_find(service);
+    bool pci = strcmp(service, "pci") == 0;
 
     for (uint32_t i = 0; endpoint != 0 && i < CALLS_A_ROUND; i++) {
         struct message m = {.info = INFO_REPLAYABLE};
@@ -99,7 +100,7 @@ static void press(const struct trial *t)
 static bool await_death(const struct trial *t, uint64_t deadline_ns)
 {
     while (before(deadline_ns)) {
-        press(t);
+        press(t->service);
         if (died(t)) return true;
         sleep_us(POLL_US);
     }
@@ -200,7 +201,7 @@ static void strike(const struct trial *t, struct outcome *o)
 
 /* --- Orders ---------------------------------------------------------------------------------------------- */
 
-static bool settle(void)
+bool settle(void)
 {
     uint64_t deadline = in_ms(SETTLE_MS);
 
@@ -331,6 +332,9 @@ static void order_run(const char *line, bool cut)
         pass_on(op, "meter", METER_MEASURE, json_number(&order, "ms", 0), 0);
     else if (strcmp(op, "call") == 0)
         call_run(&order);
+    else if (strcmp(op, "leaks") == 0)
+        leaks_run(inject, json_number(&order, "uncounted", 0), json_number(&order, "kills", 0),
+                  json_number(&order, "seed", 0));
     else if (strcmp(op, "hello") == 0) {
         bool settled = settle();
         targets_log();
@@ -338,7 +342,7 @@ static void order_run(const char *line, bool cut)
     } else
         log_line(
             "{\"error\":\"bad order, unknown op '%s'; known: call hello rest start stop hash attack flood "
-            "measure trial\"}",
+            "leaks measure trial\"}",
             op);
 }
 

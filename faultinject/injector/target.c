@@ -22,6 +22,7 @@ status_t target_read(uint32_t service, struct target *out)
     out->state = (uint32_t)m.w[3];
     out->flags = (uint32_t)(m.w[3] >> 32);
     out->generation = m.w[4];
+    out->recovery_ns = m.w[6];
     return OK;
 }
 

@@ -13,6 +13,7 @@ struct target {
     char name[MANIFEST_NAME_MAX];
     uint32_t state, flags; /* enum service_state, enum service_flags */
     uint64_t generation;
+    uint64_t recovery_ns; /* the last one's, from death to READY */
 };
 
 /* One row now; E_NOT_FOUND past the end. */

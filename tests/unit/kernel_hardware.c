@@ -446,6 +446,39 @@ Test(hardware, another_owners_memory_stays_alive_through_the_drivers_death)
     account_check(process_root);
 }
 
+/* A living owner's quota comes back with the pages: recovery gives away one buffer after the other. */
+Test(hardware, quarantine_is_lent_by_an_owner_that_lives)
+{
+    struct driver d = driver_make();
+    struct process *p = d.child.process;
+    uint64_t quota = p->quota, all = process_root->used;
+    expect_ok(sys(dma_reset_done, d.dma));
+    for (unsigned round = 0; round < 3; round++) {
+        handle_t m = make(memory_create, 0, 5, MEMORY_DMA);
+        make(dma_map, d.dma, m, 0, 5, RW);
+        expect_ok(sys(cap_delete, m));
+        cr_assert_eq(dma_quarantined_pages(), 5);
+        cr_assert_eq(p->quota, quota - 5);
+        cr_assert_eq(p->lent, 1);
+        account_check(process_root);
+        if (round == 2) break;
+        expect_ok(sys(dma_reset_done, d.dma));
+        cr_assert_eq(dma_quarantined_pages(), 0);
+        cr_assert_eq(p->quota, quota);
+        cr_assert_eq(process_root->used, all);
+        cr_assert_eq(p->lent, 0);
+        account_check(process_root);
+    }
+    run_as(root_thread()); /* and one that ends first gets nothing */
+    expect_ok(sys(process_destroy, d.child.handle));
+    cr_assert_eq(dma_quarantined_pages(), 5);
+    account_check(process_root);
+    expect_ok(sys(dma_reset_done, driver_make().dma));
+    cr_assert_eq(dma_quarantined_pages(), 0);
+    run_as(root_thread());
+    account_check(process_root);
+}
+
 Test(hardware, memory_in_two_domains_waits_for_both_resets)
 {
     handle_t second = make(dma_create, boot_root, BDF + 8);

@@ -17,7 +17,9 @@ from faultinject import boots, death, judge, phases, plan as plans, summary, tra
 from faultinject.channel import GuestGone, LogReader, Orders, split_writer
 from faultinject.reports.run import write
 from faultinject.typist import Typist
-from tools import abi, qemu
+from tools import abi, manifest, qemu
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 HELLO_SECONDS = 15
 TRIAL_SECONDS = 20     # the injector's own limits end long before
@@ -113,6 +115,14 @@ class Ledger:
             self.diskhash = event["diskhash"]
 
 
+def restarts_with(image):
+    """From the manifest that the image was made of, if it is one of ours: {index: names of services}."""
+    source = ROOT / "system" / f"{image.name}.toml"
+    system, problems = manifest.compile_file(source, ROOT) if source.is_file() else ({"services": []}, [])
+    return {} if problems else {
+        s["index"]: [d["on"] for d in s["depends"] if d["kind"] == "restart-with"] for s in system["services"]}
+
+
 class Campaign:
     def __init__(self, options, report):
         self.o, self.report = options, report
@@ -200,7 +210,9 @@ class Campaign:
             if "service" in event:
                 self.services[event["service"]["index"]] = event["service"]
             if "hello" in event.get("injector", {}):
-                return
+                break
+        for index, names in restarts_with(self.o.image).items():
+            self.services.get(index, {})["restarts_with"] = names
 
     def play(self):
         self.order("start", seed=self.o.seed)

@@ -21,7 +21,7 @@ class Evidence:
     trial: object                    # plan.Trial
     window: phases.Window | None     # of the trace
     report: dict | None              # what the injector said
-    services: dict                   # index -> {"name", "flags", "state"} as at the start
+    services: dict                   # index -> {"name", "flags", "state", "restarts_with"} as at the start
     tsc_hz: int = 1
     trace_lost: bool = False         # entries of this window were overwritten before they were read
     panic: str | None = None
@@ -66,16 +66,32 @@ def injected_deaths(e):
     return 2 if e.trial.fault == "double" and len(e.window.strikes) > 1 else 1
 
 
+def orphaned(e, death, before):
+    """It restarts with a service that has just died, and on another CPU it was faster than the supervisor: the
+    registers that it used were gone with the one that gave them. `before`: earlier deaths of the window."""
+    start = max((d.tsc for d in before if d.service == death.service), default=0)
+    owners = e.services.get(death.service, {}).get("restarts_with", ())
+    return any(e.services[d.service]["name"] in owners for d in before if d.tsc > start and d.service in e.services)
+
+
+def slowed(e, death):
+    """It stalled while it was single-stepped towards the strike: a trap after each of its instructions."""
+    def of_it(event):
+        return any(x.event == event and (x.service, x.generation) == (death.service, death.generation)
+                   for x in e.window.entries)
+    return phases.cause_name(death.a) == "STALLED" and of_it("ARMED") and not of_it("STRIKE")
+
+
 def strangers(e):
     """Deaths that neither the trial nor the manifest explains."""
     names = {i: s["name"] for i, s in e.services.items()}
     meant, count, out = targets(e), {}, []
-    for d in e.window.deaths:
+    for at, d in enumerate(e.window.deaths):
         name = names.get(d.service, f"service {d.service}")
-        count[name] = count.get(name, 0) + 1
         cause = phases.cause_name(d.a)
-        if cause == RESTARTED_WITH:
+        if cause == RESTARTED_WITH or orphaned(e, d, e.window.deaths[:at]) or slowed(e, d):
             continue
+        count[name] = count.get(name, 0) + 1
         if name not in meant or count[name] > injected_deaths(e):
             out.append(f"{name} died: {cause}")
     return out

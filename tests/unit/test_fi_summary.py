@@ -71,6 +71,25 @@ def test_a_restart_by_manifest_is_none():
     assert outcome(recovery_entries() + [e(350, "DEATH", CLIENT, 1, dependency)]) != "cascaded"
 
 
+def test_a_death_for_want_of_the_service_it_restarts_with_is_none():
+    services = {**SERVICES, CLIENT: SERVICES[CLIENT] | {"restarts_with": ["virtio_blk"]}}
+    fault = e(103, "DEATH", CLIENT, 1, 15)
+    entries = recovery_entries()
+    entries.insert(3, fault)
+    assert outcome(entries, services=services) != "cascaded"
+    assert outcome(entries) == "cascaded", "it does not restart with it"
+    again = entries[:4] + [e(105, "DEATH", CLIENT, 2, 15)] + entries[4:]
+    assert outcome(again, services=services) == "cascaded", "its successor has no such excuse"
+
+
+def test_a_stall_under_the_single_step_is_none():
+    stalled = next(n for n, name in __import__("faultinject.trace", fromlist=["CAUSES"]).CAUSES.items() if name == "STALLED")
+    entries = recovery_entries()
+    stepped = [entries[0], e(91, "ARMED", BLK, 2, 900), e(95, "DEATH", BLK, 2, stalled), *entries[1:]]
+    assert outcome(stepped) != "cascaded"
+    assert outcome([stepped[0], *stepped[2:]]) == "cascaded", "nobody stepped it"
+
+
 def test_never_started_again_is_degraded():
     assert outcome([x for x in recovery_entries() if x.tsc < 118]) == "degraded"
 

@@ -71,7 +71,10 @@ struct process_info { /* process_info: 128 bytes */
     uint64_t overruns; /* periods in which the budget ran out */
     uint64_t runnable; /* threads that run or wait for the CPU only */
     uint64_t objects;  /* cells in use: kernel objects and mappings that it pays for */
-    uint64_t reserved[2];
+    /* How often a timer, or the interrupt that this call sends to the other CPUs that run it, found it running.
+     * CPU time alone proves little on a virtual machine: it goes on while the host has taken the CPU away. */
+    uint64_t interruptions;
+    uint64_t reserved[1];
 };
 enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD };
 

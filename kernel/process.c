@@ -331,5 +331,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .fault_rip = p->fault_rip,
                                  .overruns = p->overruns,
                                  .runnable = process_runnable(p),
-                                 .objects = p->object_count};
+                                 .objects = p->object_count,
+                                 .interruptions = p->interruptions};
 }

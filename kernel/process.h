@@ -60,7 +60,7 @@ struct process {          /* a page of its own */
 
     enum cause cause;
     uint64_t fault_address, fault_rip, exit_code;
-    uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns;
+    uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns, interruptions;
     uint64_t entry, sched;
     struct budget budget, *draws_on; /* sched.h */
     uint32_t cpus;                   /* bit n: its threads may run on cpus[n] */

@@ -110,6 +110,11 @@ static void cpus_spread(const struct cpu *self)
         cpu_give(c, 32u - (uint32_t)__builtin_clz(c->ready_mask));
 }
 
+void sched_interrupt(const struct process *p)
+{
+    each_cpu(c) if (c != arch_cpu() && c->current && c->current->process == p) arch_kick(c);
+}
+
 bool inv_sched_nobody_waits(const struct cpu *c) { return !cpu_could_do_better(c); }
 
 void thread_ready(struct thread *t)
@@ -388,6 +393,7 @@ void sched_timer(void)
             timer_want(c, t->exhausted_end_tsc);
     }
     struct thread *t = c->current;
+    if (t) t->process->interruptions++;
     uint64_t end = t && t->budget && t->priority ? budget_exhausted(t, now) : 0;
     if (end) thread_exhaust(c, t, end);
     timer_expire(now);

@@ -95,6 +95,8 @@ void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
 /* No other CPU runs p's threads or holds its address space; or the TLB entries of what was just unmapped. */
 void sched_leave(struct process *p);
 void sched_flush(struct process *p);
+/* The other CPUs that run p look up from it soon (process_info.interruptions). */
+void sched_interrupt(const struct process *p);
 bool inv_sched_nobody_waits(const struct cpu *c); /* unless it was kicked */
 struct context *sched_switch(void);               /* chooses who runs; the context to resume, NULL: idle */
 /* For handover.h. */

@@ -420,7 +420,9 @@ static status_t sys_process_info(struct thread *t, struct context *c)
     struct process_info info;
     TRY(decode_process(t, c->handle, &p));
     process_describe(p, &info);
-    return user_write(t->process, (vaddr_t){c->info}, &info, sizeof info);
+    TRY(user_write(t->process, (vaddr_t){c->info}, &info, sizeof info));
+    sched_interrupt(p);
+    return OK;
 }
 
 static status_t sys_process_event(struct thread *t, struct context *c)

@@ -17,6 +17,10 @@ bool watch_hang(struct suspicion *s, const struct vitals *v, uint64_t now_ns, ui
 {
     if (!v || !v->runnable) return true;
     if (s->generation != v->generation || now_ns - s->since_ns > WATCH_SUSPICION_NS)
-        *s = (struct suspicion){.generation = v->generation, .since_ns = now_ns, .cpu_ticks = v->cpu_ticks};
-    return v->cpu_ticks - s->cpu_ticks >= WATCH_HANG_CPU_US * ticks_per_us;
+        *s = (struct suspicion){.generation = v->generation,
+                                .since_ns = now_ns,
+                                .cpu_ticks = v->cpu_ticks,
+                                .interruptions = v->interruptions};
+    return v->cpu_ticks - s->cpu_ticks >= WATCH_HANG_CPU_US * ticks_per_us &&
+           v->interruptions - s->interruptions >= WATCH_HANG_INTERRUPTIONS;
 }

@@ -39,6 +39,7 @@ struct child {
     uint64_t recovery_ns; /* last death to READY */
     struct watch watch;
     struct suspicion suspicion;
+    uint32_t suspect; /* the incarnation that stands still, but is not believed to hang yet; 0: none */
     uint32_t grants;
     struct grant grant[GRANTS_MAX];
 };

@@ -20,7 +20,9 @@ static bool look(uint64_t waiting, uint64_t served)
 
 static bool hang(uint32_t generation, uint64_t runnable, uint64_t cpu_us, uint64_t now_ns)
 {
-    struct vitals v = {generation, runnable, cpu_us * PER_US};
+    static uint64_t interruptions;
+    interruptions += WATCH_HANG_INTERRUPTIONS; /* each look finds it running, unless a test says otherwise */
+    struct vitals v = {generation, runnable, cpu_us * PER_US, interruptions};
     return watch_hang(&suspicion, &v, now_ns, PER_US);
 }
 
@@ -70,6 +72,28 @@ Test(supervisor_watch, a_driver_that_spins_is_found_when_it_had_the_cpu)
     cr_assert_not(hang(1, 1, 5000, 1000 * MS), "first suspicion: what it used before does not count");
     cr_assert_not(hang(1, 1, 5000 + WATCH_HANG_CPU_US - 1, 1004 * MS));
     cr_assert(hang(1, 1, 5000 + WATCH_HANG_CPU_US, 1008 * MS));
+}
+
+/* Its CPU is one of several, and the host takes it away for longer than any watchdog: the time goes on. */
+Test(supervisor_watch, time_on_a_cpu_that_the_host_took_away_proves_nothing)
+{
+    struct vitals v = {.generation = 1, .runnable = 1, .cpu_ticks = 5000 * PER_US, .interruptions = 7};
+    for (uint64_t n = 0; n < 50; n++) {
+        cr_assert_not(watch_hang(&suspicion, &v, 1000 * MS + n * MS, PER_US));
+        v.cpu_ticks += 1000 * PER_US;
+        if (n % 20 == 0) v.interruptions++; /* it is back for a moment */
+    }
+}
+
+Test(supervisor_watch, a_driver_that_spins_on_another_cpu_is_found_by_asking_that_cpu)
+{
+    struct vitals v = {.generation = 1, .runnable = 1};
+    for (uint64_t n = 0; n < WATCH_HANG_INTERRUPTIONS; n++) {
+        cr_assert_not(watch_hang(&suspicion, &v, 1000 * MS + n * MS, PER_US));
+        v.cpu_ticks += 1000 * PER_US;
+        v.interruptions++;
+    }
+    cr_assert(watch_hang(&suspicion, &v, 1010 * MS, PER_US));
 }
 
 Test(supervisor_watch, an_innocent_driver_starved_of_the_cpu_is_never_killed)

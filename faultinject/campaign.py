@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 HELLO_SECONDS = 15
 TRIAL_SECONDS = 20     # the injector's own limits end long before
+DEBUG_SECONDS = 86400
 STOP_SECONDS = 60
 HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
 TYPED = ("serial", "all")
@@ -45,6 +46,9 @@ class Options:
     qemu_extra: str = ""
     verbose: bool = False
     boot: pathlib.Path | None = None   # folder of a saved boot to go on from (boots.py)
+    name: pathlib.Path | None = None   # where the trials will be found, if not in the run folder itself
+    patience: float = 1                # with a guest that does not answer; a replay has less
+    before_last: object = None         # called with the guest before the last trial, which then has all the time
 
     def machine(self, run, disk):
         return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
@@ -53,18 +57,10 @@ class Options:
     def image_sha256(self):
         return hashlib.sha256((self.image / "system.img").read_bytes()).hexdigest()
 
-    def replay(self, n):
-        """The command that runs one trial of this campaign again."""
-        words = ["faultinject/fi run", f"--seed {self.seed}", f"--only {n}"]
-        if self.driver != "mix":
-            words.append(f"--driver {self.driver}")
-        if self.fault != "mix":
-            words.append(f"--fault {self.fault}")
-        if self.disk:
-            words.append(f"--disk {self.disk}")
-        if not self.iommu:
-            words.append("--iommu 0")
-        return " ".join(words)
+
+def replay_line(folder, n):
+    """The command that runs one trial of a run folder again."""
+    return f"faultinject/fi replay {folder}:{n}"
 
 
 def make_folder(out, started, seed):
@@ -206,7 +202,7 @@ class Campaign:
     def hello(self):
         self.orders.send({"op": "hello"})
         while True:
-            event = self.log.next(HELLO_SECONDS)
+            event = self.log.next(HELLO_SECONDS * self.o.patience)
             if "service" in event:
                 self.services[event["service"]["index"]] = event["service"]
             if "hello" in event.get("injector", {}):
@@ -216,10 +212,10 @@ class Campaign:
 
     def play(self):
         self.order("start", seed=self.o.seed)
-        self.log.wait("workload", HELLO_SECONDS, lambda value: "start" in value)
+        self.log.wait("workload", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
         if self.o.disk:
             self.order("hash")
-            self.log.wait("diskhash", HELLO_SECONDS, lambda value: "start" in value)
+            self.log.wait("diskhash", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
         self.rest_before = self.rest()  # both have their sessions now, and keep them to the end
         self.report.stage("trials", len(self.o.plan))
         for trial in self.trials():
@@ -248,8 +244,12 @@ class Campaign:
             known = len(self.typist.problems)
             self.typist.work()
         self.running = trial
+        seconds = TRIAL_SECONDS
+        if self.o.before_last and trial is self.o.plan[-1]:
+            self.o.before_last(self.guest)
+            seconds = DEBUG_SECONDS
         self.orders.send(trial.order())
-        self.reports[trial.n] = self.log.wait("trial", TRIAL_SECONDS, lambda value: value["n"] == trial.n)
+        self.reports[trial.n] = self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
         if typed:
             self.typist.rest()
             self.typing[trial.n] = self.typist.problems[known:]
@@ -264,19 +264,19 @@ class Campaign:
         self.report.stage("stop")
         self.ledger.trial = 0
         self.order("stop")
-        self.log.wait("workload", STOP_SECONDS, lambda value: "final" in value)
+        self.log.wait("workload", STOP_SECONDS * self.o.patience, lambda value: "final" in value)
         self.rest_after = self.rest()
         self.typist.end()
 
     def order(self, op, **fields):
         self.orders.send({"op": op, **fields})
-        answer = self.log.wait("order", HELLO_SECONDS, lambda value: value["op"] == op)
+        answer = self.log.wait("order", HELLO_SECONDS * self.o.patience, lambda value: value["op"] == op)
         if answer["status"] != 0:
             raise GuestGone(f"the guest refused '{op}': {status_name(answer['status'])}")
 
     def rest(self):
         self.orders.send({"op": "rest"})
-        return self.log.wait("rest", HELLO_SECONDS)
+        return self.log.wait("rest", HELLO_SECONDS * self.o.patience)
 
     def stop(self):
         if self.guest:
@@ -327,13 +327,15 @@ class Campaign:
         trial = self.done[-1]
         self.shown.add(trial.n)
         windows = phases.windows(self.entries[self.window_start:])
-        line = judge.record(self.evidence(trial, windows), self.o.replay(trial.n))
+        line = judge.record(self.evidence(trial, windows), self.replay(trial.n))
         self.report.trial(line)
         with open(self.folder / "trials.jsonl", "a") as f:
             f.write(json.dumps(line) + "\n")
         if len(windows) > 1:  # entries of judged trials are not split again
-            newest = max(i for i, e in enumerate(self.entries) if e.mark == "TRIAL")
-            self.window_start = newest
+            self.window_start = next(i for i in reversed(range(len(self.entries))) if self.entries[i].mark == "TRIAL")
+
+    def replay(self, n):
+        return replay_line(self.o.name or self.folder, n)
 
     # --- after the machine is off -----------------------------------------------------------------------------
     def check(self):
@@ -365,7 +367,7 @@ class Campaign:
         """run.json, trials.jsonl as it is known now, summary.json."""
         windows = phases.windows(self.entries)
         tried = self.done + ([self.running] if self.running else [])
-        lines = [judge.record(self.evidence(t, windows, self.findings), self.o.replay(t.n)) for t in tried]
+        lines = [judge.record(self.evidence(t, windows, self.findings), self.replay(t.n)) for t in tried]
         known = {t.n for t in tried}
         self.outside = collections.Counter(repeated_acks=len(self.ledger.acks.repeated))
         self.outside["lost"] = sum(f.trial not in known for f in self.findings)
@@ -387,7 +389,7 @@ class Campaign:
             "schema_version": summary.SCHEMA_VERSION, "seed": self.o.seed, "kills": len(self.o.plan),
             "driver": self.o.driver, "fault": self.o.fault, "accel": self.machine.accel if self.machine else self.o.accel,
             "iommu": self.o.iommu, "qemu": qemu.qemu_version(), "smp": self.o.smp, "mem": self.o.mem, "qemu_extra": self.o.qemu_extra,
-            "image_sha256": self.o.image_sha256(),
+            "image": str(self.o.image.resolve()), "image_sha256": self.o.image_sha256(),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((ended - self.started).total_seconds(), 1),
             "complete": self.complete, "verified": self.verified, "trouble": self.trouble, "panic": self.panic,

@@ -19,7 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import campaign, death, faults, fleet, plan, report, summary, trace, verify  # noqa: E402
+from faultinject import (campaign, death, faults, fleet, minimise, plan, replay, report, summary, trace,  # noqa: E402
+                         verify)
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -69,6 +70,16 @@ def add_machine_options(p):
     p.add_argument("--verbose", action="store_true", default=os.environ.get("V") == "1", help="print QEMU's command")
 
 
+def add_replay_options(p):
+    p.add_argument("--image", type=pathlib.Path, help="another build (default: the very image of the run)")
+    p.add_argument("--fresh-boot", action="store_true", help="boot from the firmware each time, not from a saved state")
+    p.add_argument("--out", type=pathlib.Path, help="where run folders go (default: replays/ beside the run folder)")
+
+
+def before(text):
+    return None if text == "all" else whole(0, KILLS_MAX)(text)
+
+
 def add_fleet_options(p):
     p.add_argument("-j", "--jobs", type=whole(1, 1024), help="QEMUs at once, on this machine")
     p.add_argument("--dask", metavar="ADDRESS", help="hand the batches to a Dask cluster (tcp://host:8786)")
@@ -96,13 +107,23 @@ def parser():
     sub = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     s = sub.add_parser("run", help="run a campaign", allow_abbrev=False)
     add_choice_options(s)
-    s.add_argument("--only", type=whole(1, KILLS_MAX), help="run trial N of the plan alone")
-    s.add_argument("--replay", type=pathlib.Path, metavar="DIR", help="take the plan of an earlier run folder")
-    s.add_argument("--trial", type=whole(1, KILLS_MAX), help="with --replay: trial N alone")
-    s.add_argument("--times", type=whole(1, 100), default=1, help="with one trial: so many boots; says how many agreed")
     add_fleet_options(s)
     add_machine_options(s)
     s.set_defaults(function=cmd_run)
+    s = sub.add_parser("replay", help="run one trial of a run folder again, and say how often it ended alike", allow_abbrev=False)
+    s.add_argument("trial", metavar="TRIAL", help="DIR:N, trial N of a run folder; or N, of the latest")
+    s.add_argument("-k", type=whole(1, 100), default=1, help="so many times (default 1), each from the same saved boot")
+    s.add_argument("--before", type=before, default=0, metavar="N", help="with the N trials before it; all: with those of its boot")
+    s.add_argument("--gdb", type=whole(0, 65535), nargs="?", const=1234, metavar="PORT",
+                   help="stop before the trial and wait for gdb (default port 1234)")
+    add_replay_options(s)
+    s.set_defaults(function=cmd_replay)
+    s = sub.add_parser("minimise", help="find the shortest schedule and the smallest numbers with which a trial still fails",
+                       allow_abbrev=False)
+    s.add_argument("trial", metavar="TRIAL", help="as for replay")
+    s.add_argument("--runs", type=whole(1, 10000), default=60, help="at most so many replays (default 60)")
+    add_replay_options(s)
+    s.set_defaults(function=cmd_minimise)
     s = sub.add_parser("merge", help="one run folder from the shards of a campaign", allow_abbrev=False)
     s.add_argument("folders", type=pathlib.Path, nargs="+", metavar="DIR")
     s.add_argument("-o", "--out", type=pathlib.Path, required=True, help="the folder to make")
@@ -148,30 +169,14 @@ def parse(argv):
 
 # --- commands ----------------------------------------------------------------------------------------------
 
-def chosen_plan(args):
-    """(plan, driver, fault, seed) that the options ask for."""
-    if args.replay:
-        path = args.replay / "plan.jsonl"
-        if not path.is_file():
-            raise plan.UsageProblem(f"{path}: not there; --replay takes a run folder, such as build/chaos/latest")
-        facts = json.loads((args.replay / "run.json").read_text())
-        trials, n = plan.read(path), args.trial or args.only
-        args.seed, args.driver, args.fault = facts["seed"], facts["driver"], facts["fault"]
-        if n and not any(t.n == n for t in trials):
-            raise plan.UsageProblem(f"trial {n} is not in {path}. Allowed: 1 to {len(trials)}")
-        return [t for t in trials if n in (None, t.n)]
-    if args.trial:
-        raise plan.UsageProblem("--trial belongs to --replay; to run trial N of a seed alone use --only N")
-    if args.only:
-        plan.check(args.driver, args.fault, bool(args.disk))
-        return [plan.make_trial(args.seed, args.only, args.driver, args.fault, bool(args.disk))]
-    return plan.make_plan(args.seed, args.kills, args.driver, args.fault, bool(args.disk))
-
-
-def check_environment(args):
+def check_tools():
     for tool in (qemu.QEMU, "qemu-img"):
         if not shutil.which(tool):
             raise qemu.EnvironmentProblem(f"{tool} is missing: run `make deps`")
+
+
+def check_environment(args):
+    check_tools()
     if args.disk and not os.access(args.disk, os.R_OK):
         raise qemu.EnvironmentProblem(f"{args.disk}: cannot be read")
     if args.disk and qemu.disk_info(args.disk)["virtual-size"] == 0:
@@ -180,44 +185,29 @@ def check_environment(args):
         raise qemu.EnvironmentProblem(f"{args.image}/boot.img is missing: run `make image`")
 
 
-def run_once(options):
-    progress = report.make()
-    try:
-        c = campaign.Campaign(options, progress)
-        result = c.run()
-    finally:
-        progress.close()
-    _, trials = summary.load(c.folder)
-    report.print_summary(result, trials, c.folder)
-    return result, trials
-
-
 def cmd_run(args):
-    trials = chosen_plan(args)
+    trials = plan.make_plan(args.seed, args.kills, args.driver, args.fault, bool(args.disk))
     qemu.split_extra(args.qemu_extra)
     check_environment(args)
-    if args.times > 1 and len(trials) != 1:
-        raise plan.UsageProblem("--times needs one trial: --only N, or --replay DIR --trial N")
     options = campaign.Options(
         seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
         disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
         qemu_extra=args.qemu_extra, verbose=args.verbose)
     if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.ONE_BOOT:
         return run_fleet(args, options)
-    codes, outcomes = [], []
-    for _ in range(args.times):
-        result, lines = run_once(dataclasses.replace(options, plan=list(trials)))
-        codes.append(summary.exit_code(result))
-        outcomes.append(lines[0]["outcome"] if lines else "nothing")
-    if args.times > 1:
-        first = outcomes[0]
-        print(f"{outcomes.count(first)} of {args.times} replays gave {first}: {', '.join(outcomes)}")
-    return max(codes)
+    progress = report.make()
+    try:
+        c = campaign.Campaign(options, progress)
+        result = c.run()
+    finally:
+        progress.close()
+    report.print_summary(result, summary.load(c.folder)[1], c.folder)
+    return summary.exit_code(result)
 
 
 def run_fleet(args, options):
-    if args.disk or args.times > 1:
-        raise plan.UsageProblem("a campaign of several boots takes no --disk and no --times")
+    if args.disk:
+        raise plan.UsageProblem("a campaign of several boots takes no --disk")
     if args.resume:
         folder, asked = args.resume, fleet.read_asked(args.resume)
         options = resumed(options, asked, folder)
@@ -252,6 +242,28 @@ def resumed(options, asked, folder):
     trials = plan.make_plan(asked["seed"], asked["kills"], asked["driver"], asked["fault"])
     return dataclasses.replace(options, plan=trials, **{key: asked[key] for key in ("seed", "driver", "fault", "smp", "mem",
                                                                                     "accel", "iommu", "qemu_extra")})
+
+
+def cmd_replay(args):
+    source, options = replay_source(args)
+    if args.gdb is not None:
+        options = dataclasses.replace(options, before_last=replay.debugger(args.gdb))
+    with replay.saved(options, args.fresh_boot) as options:
+        return MET if replay.times(options, source.ending(args.before), source.outcome, args.k) else MISSED
+
+
+def replay_source(args):
+    source = replay.load(args.trial, build() / "chaos/latest")
+    check_tools()
+    return source, replay.options(source, args.image, args.out)
+
+
+def cmd_minimise(args):
+    source, options = replay_source(args)
+    if not replay.failed(source.outcome or "recovered"):
+        raise plan.UsageProblem(f"{args.trial}: ended as {source.outcome or 'nothing'}: only a trial that failed can be shrunk")
+    with replay.saved(options, args.fresh_boot) as options:
+        return MET if minimise.run(options, source, args.runs) else MISSED
 
 
 def cmd_merge(args):

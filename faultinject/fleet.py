@@ -27,6 +27,7 @@ ONE_BOOT = 5000        # a campaign of no more needs no fleet
 TRIES = 3              # of a batch that brought nothing at all
 KEPT = ("kernel.log", "trace.bin", "qemu.err")  # evidence of a batch with a failing trial
 FLEET = "fleet.json"
+PLAN = "plan.jsonl"
 SUMS = ("trace_entries", "trace_lost", "acknowledged", "places_checked")
 SCHEMA_VERSION = 1
 
@@ -155,6 +156,7 @@ class Fleet:
 
     def run(self, jobs=1, address=None):
         """Returns the summary; the exception that ended it early is raised after all was written."""
+        plans.write(self.o.plan, self.folder / PLAN)
         self.progress.stage("trials", len(self.o.plan))
         waiting = self.todo()
         self.progress.skip(len(self.done))
@@ -168,7 +170,7 @@ class Fleet:
     def hand_out(self, client, waiting):
         from distributed import as_completed
         sha = self.o.image_sha256()
-        options = dataclasses.replace(self.o, plan=[])
+        options = dataclasses.replace(self.o, plan=[], name=self.folder)
 
         def submit(batch):
             future = client.submit(run_batch, options, sha, batch, self.asked["fresh_boot"], pure=False)
@@ -238,10 +240,12 @@ def merge(folders, out, wanted=None):
                 if t["n"] in where:
                     raise plans.UsageProblem(f"trial {t['n']} is in {where[t['n']]} and in {part}")
                 where[t["n"]] = part
-                found.append(t)
+                found.append(t | {"replay": campaign.replay_line(out, t["n"])})
     found.sort(key=lambda t: t["n"])
     out.mkdir(parents=True, exist_ok=True)
     write(out / "trials.jsonl", "".join(json.dumps(t) + "\n" for t in found))
+    planned = {t.n: t for folder in folders if (folder / PLAN).exists() for t in plans.read(folder / PLAN)}
+    plans.write([planned[n] for n in sorted(planned)], out / PLAN)
     write(out / "run.json", json.dumps(merged_facts(asked[0], facts, len(found), wanted or asked[0]["kills"]), indent=2) + "\n")
     return summary.write(out)
 
@@ -268,7 +272,7 @@ def merged_facts(asked, facts, trials, wanted):
     return {
         "schema_version": summary.SCHEMA_VERSION,
         **{key: asked[key] for key in ("seed", "kills", "driver", "fault", "image_sha256", "started")},
-        **{key: first.get(key) for key in ("accel", "iommu", "qemu", "smp", "mem", "qemu_extra", "tsc_hz", "services")},
+        **{key: first.get(key) for key in ("accel", "iommu", "qemu", "smp", "mem", "qemu_extra", "tsc_hz", "services", "image")},
         **{key: sum(f[key] or 0 for f in facts) for key in SUMS},
         "boots": len(facts), "batch": asked["batch"], "fresh_boot": asked["fresh_boot"],
         "seconds": round(sum(f["seconds"] for f in facts), 1),

@@ -156,3 +156,13 @@ def fi(tmp_path):
                               timeout=500, stdin=subprocess.DEVNULL)
         return Campaign(done, out)
     return run
+
+
+@pytest.fixture(scope="session")
+def noreplay():
+    """A build whose driver library replays nothing: campaigns on it must fail."""
+    build = BUILD / "noreplay"
+    name = os.path.relpath(build, ROOT)
+    subprocess.run(["make", "-f", "tools/build.mk", "NOREPLAY=1", f"BUILD={name}", f"{name}/image/chaos/boot.img"], cwd=ROOT,
+                   check=True, capture_output=True)
+    return build

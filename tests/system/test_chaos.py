@@ -28,12 +28,9 @@ def test_every_fault(fi, fault):
     assert done.code == 0, done.text
 
 
-def test_without_replay_it_fails(fi):
+def test_without_replay_it_fails(fi, noreplay):
     """The check can fail: recovery's replay is left out of the build, and the campaign must notice."""
-    build = BUILD / "noreplay"
-    subprocess.run(["make", "-f", "tools/build.mk", "NOREPLAY=1", f"BUILD={os.path.relpath(build, ROOT)}",
-                    f"{os.path.relpath(build, ROOT)}/image/chaos/boot.img"], cwd=ROOT, check=True, capture_output=True)
-    done = fi("run", "--seed", 1, "--kills", 10, "--fault", "kill", "--driver", "virtio_blk", build=build)
+    done = fi("run", "--seed", 1, "--kills", 10, "--fault", "kill", "--driver", "virtio_blk", build=noreplay)
     assert done.code == 1, done.text
     assert done.summary()["outcomes"]["recovered"] < 10
 
@@ -50,12 +47,6 @@ def test_a_disk_of_your_own(fi, tmp_path, form):
     assert done.code == 0, done.text
     assert done.summary()["disk"]["equal"] and done.summary()["disk"]["untouched"], done.text
     assert image.read_bytes() == before
-
-
-def test_one_trial_is_replayed_from_its_folder(fi):
-    first = fi("run", "--seed", 5, "--kills", 3, "--fault", "kill", "--driver", "virtio_blk")
-    again = fi("run", "--replay", (first.out / "latest").resolve(), "--trial", 2)
-    assert "1 faults injected" in again.text, again.text
 
 
 def processes_with(path):
@@ -131,7 +122,9 @@ def test_the_check_of_a_real_disk_can_fail(fi):
     (["run", "--kills", "0"], "1 to"),
     (["run", "--seed", "x"], "not a number"),
     (["run", "--sed", "1"], "--seed"),
-    (["run", "--trial", "3"], "--replay"),
+    (["replay", "third"], "DIR:N"),
+    (["replay", "nowhere:3"], "run.json"),
+    (["replay"], "TRIAL"),
     (["run", "--qemu-extra", "-name 'x"], "QEMU_EXTRA"),
     (["dance"], "run"),
 ])

@@ -13,7 +13,7 @@ import pytest
 from tests.system.conftest import BUILD, ROOT  # puts ROOT on the path
 from faultinject import fi
 
-BATCH, KILLS = 8, 40
+BATCH, KILLS = 8, 160
 SECONDS = 300
 IMAGE = BUILD / "image/chaos"
 

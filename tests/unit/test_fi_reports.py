@@ -21,7 +21,7 @@ FACTS = {"schema_version": 1, "seed": 5, "kills": 3, "driver": "mix", "fault": "
 
 
 def line(n, **changes):
-    return judge.record(made.evidence(), f"fi run --seed 5 --only {n}") | {"n": n} | changes
+    return judge.record(made.evidence(), f"faultinject/fi replay x:{n}") | {"n": n} | changes
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_page_says_what_happened_and_loads_nothing(folder):
     seen = Page(text)
     assert "66.67% recovered" in seen.words and "2 of 3 activated" in seen.words
     assert "Trial 2: virtio_blk, kill: degraded: <b>not back</b>" in seen.words  # escaped in the source
-    assert "the driver is silent" in seen.words and "fi run --seed 5 --only 2" in seen.words
+    assert "the driver is silent" in seen.words and "faultinject/fi replay x:2" in seen.words
     assert seen.loads == [] and text.count("url(") == text.count("url(#") and "@import" not in text
     assert all(link.startswith("#") and link[1:] in seen.ids for link in seen.links)
     assert "currentColor" in text and "prefers-color-scheme: dark" in text
@@ -84,7 +84,7 @@ def test_junit_counts(folder):
     failed = [c.get("name") for c in suite.iter("testcase") if c.find("failure") is not None]
     assert "trial-2" in failed and "trial-1" not in failed and "all_recovered" in failed
     assert int(suite.get("failures")) == len(failed) and int(suite.get("tests")) == len(list(suite.iter("testcase")))
-    assert "replay: fi run --seed 5 --only 2" in next(suite.iter("failure")).text
+    assert "replay: faultinject/fi replay x:2" in next(suite.iter("failure")).text
 
 
 def test_prometheus_text_parses_and_agrees(folder):

@@ -108,7 +108,7 @@ def test_a_completion_after_the_next_trial_began_counts():
 def truth(n=20):
     lines = []
     for i in range(1, n + 1):
-        line = judge.record(evidence(), f"fi run --only {i}")
+        line = judge.record(evidence(), f"faultinject/fi replay x:{i}")
         lines.append(line | {"n": i, "recovery_us": float(100 * i)})
     rest = {"pages_free": 1000, "dead_pages": 0, "quarantined": 0}
     run = {"seed": 1, "complete": True, "verified": True, "accel": "tcg", "qemu": "7.2", "smp": 1, "image_sha256": "0",

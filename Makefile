@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos stress leaks sim hostile exhaust bench scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
@@ -63,6 +63,7 @@ options_fuzz := SEED RUNS TARGET PLANT KEEP
 options_hostile := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED SECONDS
 options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
+options_warm := MEM QEMU_EXTRA IOMMU
 options_scale := MEM QEMU_EXTRA SERVICES KILLS SEED
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
@@ -144,8 +145,12 @@ exhaust: deps ## floods of everything, and what the others feel of each
 
 bench: deps ## measure: build/bench/latest/bench.json; PEERS=linux: with Linux beside it
 	$(if $(PEERS),@tools/deps.sh musl-tools)
-	$(build) $(BUILD)/image/bench/boot.img $(BUILD)/image/default/boot.img $(PEERS)
+	$(build) $(foreach i,bench warm default,$(BUILD)/image/$i/boot.img) $(PEERS)
 	@$(PYTHON) $(if $(PEERS),-m bench.peers,bench/bench.py)
+
+warm: deps ## what kills cost the throughput of a driver that has a spare: 1 and 10 a second
+	$(build) $(BUILD)/image/warm/boot.img
+	@$(PYTHON) bench/load.py
 
 check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size
 	$(build) --keep-going check

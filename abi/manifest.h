@@ -36,6 +36,8 @@ enum service_state { /* w3 of SUPERVISOR_LIST */
 #undef STATE
                      SERVICE_STATES
 };
+/* Of the process that stands by for a service: none, not there yet, or taken as soon as it is needed. */
+enum spare_state { SPARE_NONE, SPARE_BUILDING, SPARE_READY };
 enum service_flags {
     SERVICE_ENDPOINT = 1,   /* receives calls on an endpoint of its own */
     SERVICE_DRIVER = 2,     /* a target of campaigns' DRIVER=all */
@@ -48,6 +50,7 @@ enum service_flags {
     SERVICE_OPTIONAL = 256, /* its pci device may be absent: then the service is `absent`, not failed */
     SERVICE_UNPROTECTED_DMA = 512,      /* dma = "unprotected" */
     SERVICE_PRIVILEGED_RECOVERY = 1024, /* is recovery: may send COMPLAINT */
+    SERVICE_SPARE = 2048,               /* a second process stands by, to take over at its death */
 };
 
 struct manifest_depend {

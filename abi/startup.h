@@ -20,7 +20,8 @@ struct startup {
     uint64_t magic;
     uint32_t version, cap_count;
     tag_t tag;
-    uint32_t reserved;
+    uint32_t
+        standby; /* 1: call SUPERVISOR_STANDBY before main: what is not given ahead has handle 0 until it returns */
     char name[STARTUP_NAME_MAX];
     uint64_t tsc_hz;
     char args[256]; /* the manifest's args string */

@@ -20,6 +20,7 @@ class Recovery:
     generation_after: int | None = None
     cause: str | None = None        # of the first death
     deaths: int = 1                 # in the chain: 2 if the successor was struck too
+    warm: bool = False              # a spare took over: nothing was made
     struck_at: int | None = None    # TSC; of the first strike, if one was seen
     instants: dict = dataclasses.field(default_factory=dict)  # TSC by name, of the last death's chain
     in_flight: int | None = None    # requests issued to the device and not completed, at the first death
@@ -125,15 +126,24 @@ def fill_end(r, entries, index, generation):
 
 
 def fill_start(r, entries, index, dead):
-    """The incarnation after `dead`: PROCESS_CREATE to REPLAYED."""
+    """The incarnation after `dead`: PROCESS_CREATE to REPLAYED, or of a spare from its being taken."""
     new = [e for e in entries if e.service == index and e.generation > dead]
+    taken = next((e for e in entries if e.mark == "TAKEN" and e.b == index), None)
     create = next((e for e in new if e.event == "PROCESS_CREATE"), None)
-    if create is None:
+    if taken is not None and (create is None or taken.tsc < create.tsc):
+        decided = [e.tsc for e in entries if e.mark == "DECIDED" and e.b == index and e.tsc <= taken.tsc]
+        begun = next((e for e in new if e.mark == "RESTORED" and e.tsc > taken.tsc), None)
+        if not decided or begun is None:
+            return
+        r.warm, r.generation_after = True, begun.generation
+        r.instants |= {"decided": decided[-1], "first": taken.tsc}
+    elif create is None:
         return
-    decided = [e.tsc for e in entries if e.mark == "DECIDED" and e.b == index and e.tsc <= create.tsc]
-    r.instants["decided"] = decided[-1] if decided else create.b
-    r.generation_after = create.generation
-    for e in (e for e in new if e.generation == create.generation):
+    else:
+        decided = [e.tsc for e in entries if e.mark == "DECIDED" and e.b == index and e.tsc <= create.tsc]
+        r.instants["decided"] = decided[-1] if decided else create.b
+        r.generation_after = create.generation
+    for e in (e for e in new if e.generation == r.generation_after):
         if e.event == "PROCESS_FIRST":
             r.instants.setdefault("first", e.tsc)
         elif e.mark == "RESTORED":

@@ -9,6 +9,9 @@
 #include "../abi/startup.h"
 
 int main(void);
+/* What a program does before it is anybody: memory, tables. It has no capability of its service yet, but "supervisor",
+ * "log", "trace" and "image". Optional. A spare does it ahead, so that its service's restart need not. */
+void program_prepare(void);
 
 static inline const struct startup *startup(void) { return (const struct startup *)USER_STARTUP; }
 const struct startup_cap *cap_entry(const char *name); /* NULL: not given */

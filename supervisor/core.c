@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The policy core (core.h). Owns the state of every service and nothing else.
- * Every state change goes through enter(); who makes which, by the state entered:
+ * Every state change goes through step_enter(); who makes which, by the state entered:
  *   WAITING   on_death (restart without backoff, or after STOPPING), on_tick (backoff over),
  * on_reset, judge (what it was down with is no longer down) STARTING  judge (all that it depends on
  * serves) RUNNING   on_ready FAILING   fail: on_complaint, on_kill, on_tick (start timeout)
@@ -15,23 +15,9 @@
  * pass visits only those whose verdict may have changed (core_index.h): a step costs as much as it affects.
  */
 #include "core_index.h"
+#include "core_step.h"
 #include "abi/syscall.h"
 #include "abi/trace.h"
-
-#define NS_PER_MS         1000000ull
-#define ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
-
-struct step { /* one call of supervisor_step */
-    struct supervisor_state *state;
-    uint64_t now_ns;
-    struct supervisor_action *action;
-    size_t count, max;
-};
-
-static const struct manifest_service *entry_of(const struct supervisor_state *state, uint32_t i)
-{
-    return &state->manifest->service[i];
-}
 
 bool supervisor_state_live(enum service_state state)
 {
@@ -52,7 +38,7 @@ static bool serving(enum service_state state)
     return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING;
 }
 
-static struct supervisor_action *act(struct step *step, enum supervisor_action_kind kind, uint32_t i)
+struct supervisor_action *step_act(struct step *step, enum supervisor_action_kind kind, uint32_t i)
 {
     ASSERT(step->count < step->max);
     struct supervisor_action *action = &step->action[step->count++];
@@ -67,14 +53,25 @@ static void ask_for_tick(struct step *step, uint64_t ns)
     if (ns < step->state->timer_ns) step->state->timer_ns = ns;
 }
 
-static void enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
+void step_deadline(struct step *step, uint32_t i, uint64_t ns)
+{
+    deadline_set(step->state, i, ns);
+    if (ns != SUPERVISOR_NEVER) ask_for_tick(step, ns);
+}
+
+static bool down_for_good(enum service_state state)
+{
+    return state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT || state == SERVICE_STATE_DONE;
+}
+
+static void step_enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
 {
     struct supervisor_state *state = step->state;
     state->in_state[state->service[i].state]--;
     state->in_state[to]++;
     state->service[i].state = to;
-    deadline_set(state, i, deadline_ns);
-    if (deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, deadline_ns);
+    step_deadline(step, i, deadline_ns);
+    if (down_for_good(to)) spare_end(step, i);
     if (to == SERVICE_STATE_WAITING) set_add(&state->stale, i);
     index_affected(state, i);
 }
@@ -82,7 +79,7 @@ static void enter(struct step *step, uint32_t i, enum service_state to, uint64_t
 static void report(struct step *step, uint32_t i)
 {
     const struct supervised *s = &step->state->service[i];
-    struct supervisor_action *action = act(step, SUPERVISOR_ACTION_REPORT, i);
+    struct supervisor_action *action = step_act(step, SUPERVISOR_ACTION_REPORT, i);
     action->cause = s->cause;
     action->value = s->state;
     action->ns = s->deadline_ns;
@@ -90,17 +87,17 @@ static void report(struct step *step, uint32_t i)
 }
 
 /* Ends a live process; the death it leads to is handled by the state it dies in. */
-static void kill_into(struct step *step, uint32_t i, enum service_state to, enum cause cause)
+static void step_kill(struct step *step, uint32_t i, enum service_state to, enum cause cause)
 {
     ASSERT(serving(step->state->service[i].state));
-    act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
+    step_act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
     step->state->service[i].condemned_for = cause;
-    enter(step, i, to, SUPERVISOR_NEVER);
+    step_enter(step, i, to, SUPERVISOR_NEVER);
 }
 
 static void fail(struct step *step, uint32_t i, enum cause cause)
 {
-    kill_into(step, i, SERVICE_STATE_FAILING, cause);
+    step_kill(step, i, SERVICE_STATE_FAILING, cause);
 }
 
 /* --- Groups and dependencies ---------------------------------------------------------------- */
@@ -111,7 +108,7 @@ static void stop_followers(struct step *step, uint32_t i)
     index_followers(state, i);
     for (uint32_t j; (j = set_highest(&state->marked)) != SET_NONE;) {
         set_remove(&state->marked, j);
-        if (serving(state->service[j].state)) kill_into(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
+        if (serving(state->service[j].state)) step_kill(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
     }
 }
 
@@ -191,8 +188,8 @@ static void on_stop(struct step *step, uint64_t code);
 static void give_up(struct step *step, uint32_t i, enum give_up_reason reason)
 {
     step->state->service[i].reason = reason;
-    enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
-    act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_GAVE_UP;
+    step_enter(step, i, SERVICE_STATE_GAVE_UP, SUPERVISOR_NEVER);
+    step_act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_GAVE_UP;
     report(step, i);
     if (entry_of(step->state, i)->on_give_up == GIVE_UP_REBOOT) on_stop(step, SYSTEM_REBOOT);
 }
@@ -200,20 +197,23 @@ static void give_up(struct step *step, uint32_t i, enum give_up_reason reason)
 static void start(struct step *step, uint32_t i)
 {
     struct supervised *s = &step->state->service[i];
-    if (s->generation == SUPERVISOR_GENERATION_MAX) {
+    uint32_t generation = spare_take(step, i);
+    if (generation == 0) {
         give_up(step, i, REASON_GENERATIONS);
         return;
     }
+    bool again = s->generation != 0;
+    s->generation = generation;
     s->ready_ns = 0;
     s->reason = REASON_NONE;
-    if (s->generation++ != 0) {
+    if (again) {
         s->restarts++;
         step->state->restarts++;
-        act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_DECIDED;
+        step_act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_DECIDED;
     }
-    act(step, SUPERVISOR_ACTION_START, i);
-    enter(step, i, SERVICE_STATE_STARTING,
-          step->now_ns + entry_of(step->state, i)->start_timeout_ms * NS_PER_MS);
+    step_act(step, SUPERVISOR_ACTION_START, i);
+    step_enter(step, i, SERVICE_STATE_STARTING,
+               step->now_ns + entry_of(step->state, i)->start_timeout_ms * NS_PER_MS);
 }
 
 /* Down only because of another service: judged anew at each step. */
@@ -234,7 +234,7 @@ static void judge(struct step *step, uint32_t i, enum verdict verdict)
     }
     struct supervised *s = &step->state->service[i];
     if (s->state == entered[verdict]) return;
-    enter(step, i, entered[verdict], SUPERVISOR_NEVER);
+    step_enter(step, i, entered[verdict], SUPERVISOR_NEVER);
     if (verdict == VERDICT_WAIT) return;
     s->cause = CAUSE_DEPENDENCY;
     s->reason = REASON_DEPENDENCY;
@@ -309,7 +309,7 @@ static bool escalate(struct step *step, uint32_t i)
     }
     if (!any) return false;
     forget_deaths(&step->state->service[i]);
-    enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
     report(step, i);
     return true;
 }
@@ -358,7 +358,8 @@ static void on_ready(struct step *step, uint32_t i)
 {
     if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
     step->state->service[i].ready_ns = step->now_ns;
-    enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
+    step_enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
+    spare_due(step, i);
 }
 
 static void halt_if_all_ended(struct step *step)
@@ -366,7 +367,7 @@ static void halt_if_all_ended(struct step *step)
     struct supervisor_state *state = step->state;
     if (supervisor_live(state)) return;
     state->phase = PHASE_HALTED;
-    act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
+    step_act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
 }
 
 /* The end of a process that nothing else explains: what its restart kind and policy say. */
@@ -379,13 +380,13 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     bool not_found = by_itself && was_starting && event->code == E_NOT_FOUND;
 
     if (event->cause == CAUSE_REFUSED || (not_found && (m->flags & SERVICE_OPTIONAL))) {
-        enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
+        step_enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
         report(step, i);
         return;
     }
     if (m->restart == RESTART_TEMPORARY ||
         (m->restart == RESTART_TRANSIENT && by_itself && event->code == 0)) {
-        enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+        step_enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
         report(step, i);
         return;
     }
@@ -401,10 +402,10 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     uint64_t wait_ns = backoff_ns(step->state, i);
     step->state->service[i].backoff_level++;
     if (wait_ns) {
-        enter(step, i, SERVICE_STATE_BACKOFF, step->now_ns + wait_ns);
+        step_enter(step, i, SERVICE_STATE_BACKOFF, step->now_ns + wait_ns);
         report(step, i);
     } else {
-        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
     }
 }
 
@@ -414,12 +415,12 @@ static void on_death(struct step *step, uint32_t i, const struct supervisor_even
     s->cause = event->cause;
     step->state->deaths++;
     if (step->state->phase == PHASE_STOPPING) {
-        enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+        step_enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
         halt_if_all_ended(step);
         return;
     }
     if (s->state == SERVICE_STATE_STOPPING)
-        enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); /* not its fault: not counted */
+        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER); /* not its fault: not counted */
     else
         on_failure(step, i, event);
 }
@@ -441,9 +442,11 @@ static void on_tick(struct step *step)
         }
         if (s->state == SERVICE_STATE_STARTING) {
             fail(step, i, CAUSE_START_TIMEOUT);
+        } else if (s->state == SERVICE_STATE_RUNNING) {
+            spare_on_tick(step, i);
         } else {
             ASSERT(s->state == SERVICE_STATE_BACKOFF);
-            enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+            step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
         }
     }
 }
@@ -456,7 +459,7 @@ static void on_reset(struct step *step, uint32_t i)
     if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE) return;
     stop_followers(step, i); /* of a service that was DONE */
     forget_deaths(&state->service[i]);
-    enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
 }
 
 static void on_stop(struct step *step, uint64_t code)
@@ -467,9 +470,9 @@ static void on_stop(struct step *step, uint64_t code)
     state->halt_code = code;
     for (uint32_t i = state->count - 1; i > 0; i--) {
         if (serving(state->service[i].state))
-            kill_into(step, i, SERVICE_STATE_STOPPING, CAUSE_SHUTDOWN);
+            step_kill(step, i, SERVICE_STATE_STOPPING, CAUSE_SHUTDOWN);
         else if (!supervisor_state_live(state->service[i].state))
-            enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
+            step_enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);
     }
     halt_if_all_ended(step);
 }
@@ -482,14 +485,15 @@ static void on_resume(struct step *step)
     for (uint32_t i = state->count - 1; i > 0; i--) {
         const struct supervised *s = &state->service[i];
         if (s->state == SERVICE_STATE_FAILING || s->state == SERVICE_STATE_STOPPING)
-            act(step, SUPERVISOR_ACTION_KILL, i)->cause = s->condemned_for;
+            step_act(step, SUPERVISOR_ACTION_KILL, i)->cause = s->condemned_for;
     }
     for (uint32_t i = 1; i < state->count; i++) {
         const struct supervised *s = &state->service[i];
-        if (s->state == SERVICE_STATE_STARTING) act(step, SUPERVISOR_ACTION_START, i);
+        if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i);
+        spare_resume(step, i);
         if (s->deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, s->deadline_ns);
     }
-    if (state->phase == PHASE_HALTED) act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
+    if (state->phase == PHASE_HALTED) step_act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
 }
 
 /* The event is about this incarnation: not about an older one, nor about one whose end is known. */
@@ -515,6 +519,8 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
     case SUPERVISOR_EVENT_COMPLAINT:
         if (is_current(step->state, event)) on_complaint(step, i, event->cause);
         break;
+    case SUPERVISOR_EVENT_STANDBY: spare_on_standby(step, i, event->generation); break;
+    case SUPERVISOR_EVENT_SPARE_DEATH: spare_on_death(step, i, event->generation); break;
     case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
     case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
     case SUPERVISOR_EVENT_RESUME: on_resume(step); break;
@@ -534,7 +540,7 @@ size_t supervisor_step(struct supervisor_state *state, const struct supervisor_e
     if (state->phase == PHASE_NEW && event->kind != SUPERVISOR_EVENT_BOOT) return 0;
     dispatch(&step, event);
     settle(&step);
-    if (state->timer_ns < timer_ns) act(&step, SUPERVISOR_ACTION_TIMER, 0)->ns = state->timer_ns;
+    if (state->timer_ns < timer_ns) step_act(&step, SUPERVISOR_ACTION_TIMER, 0)->ns = state->timer_ns;
     return step.count;
 }
 

@@ -12,20 +12,24 @@
 #define SUPERVISOR_INTENSITY_MAX  100u /* so that the window of deaths has a fixed size */
 #define SUPERVISOR_NEVER          UINT64_MAX
 #define SUPERVISOR_GENERATION_MAX 0xfffffu /* what a tag_t can say */
+/* From READY to the order for the next spare: far behind everything that a client waits for. */
+#define SUPERVISOR_SPARE_DELAY_NS 10000000ull
 
 enum supervisor_event_kind {
-    SUPERVISOR_EVENT_BOOT,      /* once, first */
-    SUPERVISOR_EVENT_READY,     /* service, generation: says that it serves */
-    SUPERVISOR_EVENT_DEATH,     /* service, generation, cause, code: its process is no more */
-    SUPERVISOR_EVENT_COMPLAINT, /* service, generation, cause: somebody who is believed found it
+    SUPERVISOR_EVENT_BOOT,        /* once, first */
+    SUPERVISOR_EVENT_READY,       /* service, generation: says that it serves */
+    SUPERVISOR_EVENT_DEATH,       /* service, generation, cause, code: its process is no more */
+    SUPERVISOR_EVENT_COMPLAINT,   /* service, generation, cause: somebody who is believed found it
                                    broken */
-    SUPERVISOR_EVENT_TICK,      /* the timer asked for fired, or it is just a good moment to look */
-    SUPERVISOR_EVENT_KILL,      /* service: the operator ends its process; policy decides what follows */
-    SUPERVISOR_EVENT_RESET,     /* service: the operator clears gave-up, absent or done */
-    SUPERVISOR_EVENT_STOP,      /* code: enum system_op; ends everything, then HALT */
-    SUPERVISOR_EVENT_RESUME,    /* the shell is new and the state is not: says again all that may not have
+    SUPERVISOR_EVENT_TICK,        /* the timer asked for fired, or it is just a good moment to look */
+    SUPERVISOR_EVENT_KILL,        /* service: the operator ends its process; policy decides what follows */
+    SUPERVISOR_EVENT_RESET,       /* service: the operator clears gave-up, absent or done */
+    SUPERVISOR_EVENT_STOP,        /* code: enum system_op; ends everything, then HALT */
+    SUPERVISOR_EVENT_RESUME,      /* the shell is new and the state is not: says again all that may not have
                                    been done. A START of what was made, a KILL of what is dead are to be
                                    skipped; deaths that were not told are to follow as DEATH events */
+    SUPERVISOR_EVENT_STANDBY,     /* service, generation: its spare is as far as it gets without the device */
+    SUPERVISOR_EVENT_SPARE_DEATH, /* service, generation: its spare is no more, or could not be made */
 };
 struct supervisor_event {
     enum supervisor_event_kind kind;
@@ -37,12 +41,15 @@ struct supervisor_event {
 };
 
 enum supervisor_action_kind {
-    SUPERVISOR_ACTION_START,  /* service, generation: make its process */
-    SUPERVISOR_ACTION_KILL,   /* service, generation, cause: end it; a DEATH event will follow */
-    SUPERVISOR_ACTION_TIMER,  /* ns: a TICK is wanted then */
-    SUPERVISOR_ACTION_MARK,   /* service, mark: into the trace */
-    SUPERVISOR_ACTION_REPORT, /* service, generation, state entered, cause: for people */
-    SUPERVISOR_ACTION_HALT,   /* code: everything has ended */
+    SUPERVISOR_ACTION_START, /* service, generation: make its process, or take the spare of this generation */
+    SUPERVISOR_ACTION_KILL,  /* service, generation, cause: end it; a DEATH event will follow */
+    SUPERVISOR_ACTION_TIMER, /* ns: a TICK is wanted then */
+    SUPERVISOR_ACTION_MARK,  /* service, mark: into the trace */
+    SUPERVISOR_ACTION_REPORT,    /* service, generation, state entered, cause: for people */
+    SUPERVISOR_ACTION_HALT,      /* code: everything has ended */
+    SUPERVISOR_ACTION_SPARE,     /* service, generation: make a process that stands by. It has nothing of its
+                                 service yet; a spare that another START or SPARE left behind is to be ended */
+    SUPERVISOR_ACTION_SPARE_END, /* service, generation: end it; nothing follows */
 };
 struct supervisor_action {
     enum supervisor_action_kind kind;
@@ -56,11 +63,16 @@ struct supervisor_action {
 
 struct supervised { /* what the core knows of one service */
     enum service_state state;
-    uint32_t generation;      /* of its last start; 0: never started */
+    uint32_t generation; /* of its last start; 0: never started */
+    uint32_t issued;     /* the last generation that any process of it was given */
+    enum spare_state spare;
+    uint32_t spare_generation;
+    uint16_t spare_deaths;    /* in a row, since a spare was of use */
     uint32_t restarts;        /* starts after the first */
     enum cause cause;         /* of its last death */
     enum cause condemned_for; /* FAILING, STOPPING: why it was killed */
-    uint64_t deadline_ns;     /* STARTING: start timeout; BACKOFF: end of the wait; else SUPERVISOR_NEVER */
+    uint64_t deadline_ns;     /* STARTING: start timeout; BACKOFF: end of the wait; RUNNING: when its
+                                 spare is to be made, or must stand; else SUPERVISOR_NEVER */
     /* core_index.c: so that a step looks at those it affects only */
     uint16_t first_edge;                  /* of those that depend on it; 0: none */
     uint16_t next_edge[MANIFEST_DEPENDS]; /* the next with the same target as its own edge d */
@@ -100,9 +112,8 @@ static inline size_t supervisor_state_size(uint32_t count)
 {
     return sizeof(struct supervisor_state) + count * sizeof(struct supervised);
 }
-/* No step makes more actions than this: KILL or START with MARK, and REPORT a service; TIMER; HALT.
- */
-static inline size_t supervisor_actions_max(uint32_t count) { return 3 * (size_t)count + 2; }
+/* No step makes more actions than this: KILL or START with MARK, REPORT and SPARE_END a service; TIMER; HALT. */
+static inline size_t supervisor_actions_max(uint32_t count) { return 4 * (size_t)count + 2; }
 
 /* state: supervisor_state_size(manifest->service_count) bytes; manifest outlives it. */
 void supervisor_init(struct supervisor_state *state, const struct manifest *manifest);

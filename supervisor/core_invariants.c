@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * What holds of the policy core's state between any two steps. Read by tests after every step and
  * by the shell at boot; owns nothing, changes nothing. */
-#include "core.h"
+#include "core_step.h"
 
 static bool waits_for_time(enum service_state state)
 {
@@ -11,6 +11,9 @@ static bool waits_for_time(enum service_state state)
 /* A deadline exists exactly where time matters, and a TICK will come no later. */
 static bool inv_deadline(const struct supervisor_state *state, const struct supervised *s)
 {
+    if (s->state == SERVICE_STATE_RUNNING &&
+        (state->manifest->service[s - state->service].flags & SERVICE_SPARE))
+        return s->deadline_ns == SUPERVISOR_NEVER || state->timer_ns <= s->deadline_ns;
     if (!waits_for_time(s->state)) return s->deadline_ns == SUPERVISOR_NEVER;
     return s->deadline_ns != SUPERVISOR_NEVER && state->timer_ns <= s->deadline_ns;
 }
@@ -122,7 +125,7 @@ bool supervisor_invariants(const struct supervisor_state *state)
         if (state->phase == PHASE_HALTED && s->state != SERVICE_STATE_DONE) return false;
         if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
         if (!inv_follower(state, i) || !inv_group(state, i) || !inv_all(state, i) ||
-            !inv_not_forgotten(state, i))
+            !inv_not_forgotten(state, i) || !inv_spare(state, i))
             return false;
     }
     return inv_index(state);

@@ -12,6 +12,7 @@ struct entry {
     uint32_t state;
     uint32_t next_generation;
     enum give_up_reason reason;
+    bool spare; /* of a process that stood by */
 };
 static struct entry journal[ENTRIES];
 static uint32_t entries;
@@ -53,6 +54,17 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
     e->until_ns = s->deadline_ns;
 }
 
+void journal_spare(uint32_t i, const struct process_event *event)
+{
+    struct entry *e = note(i);
+    e->generation = TAG_GENERATION(event->tag);
+    e->death = event->cause;
+    e->rip = event->rip;
+    e->address = event->address;
+    e->code = event->code;
+    e->spare = true;
+}
+
 void journal_state(uint32_t i, const struct supervisor_action *report)
 {
     if (report->cause != CAUSE_DEPENDENCY) return; /* follows from a death: said with it */
@@ -92,6 +104,11 @@ static void write_death(const struct entry *e, const char *name)
         format(detail, sizeof(detail), " at rip %p, address %p", (void *)e->rip, (void *)e->address);
     if (e->death == CAUSE_DMA_FAULT) format(detail, sizeof(detail), ", I/O address 0x%lx", e->address);
     if (e->death == CAUSE_EXIT) format(detail, sizeof(detail), ", code %lu", e->code);
+    if (e->spare) {
+        log_line("supervisor: the spare of %s died, generation %u (%s%s)", name, e->generation,
+                 cause_text(e->death), detail);
+        return;
+    }
     what_follows(e, follows, sizeof(follows));
     const struct manifest_service *m = &shell.manifest->service[e->service];
     if (e->death == CAUSE_REFUSED) {

@@ -75,10 +75,19 @@ static void start(const struct supervisor_action *a)
                                                              .cause = no ? CAUSE_REFUSED : CAUSE_SPAWN};
 }
 
+static void spare(const struct supervisor_action *a)
+{
+    if (spare_spawn(a->service, a->generation)) return;
+    unspawned[unspawned_count++] = (struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = a->service, .generation = a->generation};
+}
+
 static void act(const struct supervisor_action *a)
 {
     switch (a->kind) {
     case SUPERVISOR_ACTION_START: start(a); break;
+    case SUPERVISOR_ACTION_SPARE: spare(a); break;
+    case SUPERVISOR_ACTION_SPARE_END: spare_drop(a->service); break;
     case SUPERVISOR_ACTION_KILL:
         /* No process: it could not be made, and that is queued. A failure: it died by itself
          * meanwhile. In each case its DEATH is on the way. */
@@ -110,17 +119,31 @@ void happen(const struct supervisor_event *event)
     while (unspawned_count) {
         struct supervisor_event failed = unspawned[--unspawned_count];
         step(&failed);
+        if (failed.kind == SUPERVISOR_EVENT_SPARE_DEATH) continue; /* the log has said why */
         journal_death(failed.service, failed.generation, &(struct process_event){.cause = failed.cause});
     }
 }
 
 /* --- Signals -------------------------------------------------------------------------------- */
+static void on_spare_death(uint32_t i, const struct process_event *event)
+{
+    spare_drop(i);
+    journal_spare(i, event);
+    happen(&(struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = i, .generation = TAG_GENERATION(event->tag)});
+}
+
 /* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs tell. An
  * interrupt storm ends the driver: the next one resets the device. */
 static void on_child_event(const struct process_event *event)
 {
     uint32_t i = TAG_SERVICE(event->tag), generation = TAG_GENERATION(event->tag);
-    if (i == 0 || i >= shell.state->count || event->process != shell.child[i].process) return;
+    if (i == 0 || i >= shell.state->count) return;
+    if (shell.child[i].spare && event->process == shell.child[i].spare && event->kind == EVENT_DEATH) {
+        on_spare_death(i, event);
+        return;
+    }
+    if (event->process != shell.child[i].process) return;
     if (event->kind == EVENT_IRQ_STORM)
         happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
                                           .service = i,
@@ -163,8 +186,7 @@ static void run(void)
         if (m.info & INFO_SIGNAL) {
             on_signals(m.badge);
         } else {
-            serve(&m);
-            answering = true;
+            answering = serve(&m);
         }
     }
 }
@@ -237,6 +259,14 @@ static void objects_make(void)
             shell.child[i].endpoint = made(sys_endpoint_create(i), "endpoint");
 }
 
+static uint32_t spares_wanted(void)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 1; i < shell.manifest->service_count; i++)
+        n += (shell.manifest->service[i].flags & SERVICE_SPARE) != 0;
+    return n;
+}
+
 int main(void)
 {
     handle_t unused;
@@ -248,12 +278,12 @@ int main(void)
     image_read();
     uint32_t count = shell.manifest->service_count;
     objects_make();
-    shell.page = memory_of_own(count * PAGE_SIZE, &shell.pages);
+    shell.page = memory_of_own((count + spares_wanted()) * PAGE_SIZE, &shell.pages);
     for (uint32_t i = 1; i < count; i++) spawn_prepare(i);
 
     action_max = supervisor_actions_max(count);
     action = memory_of_own(action_max * sizeof(*action), &unused);
-    unspawned = memory_of_own(count * sizeof(*unspawned), &unused);
+    unspawned = memory_of_own(2 * count * sizeof(*unspawned), &unused); /* a start and a spare each */
     shell.state = memory_of_own(supervisor_state_size(count), &unused);
     supervisor_init(shell.state, shell.manifest);
     log_line("supervisor: %u services", count - 1);

@@ -61,7 +61,7 @@ static void on_list(struct message *m)
     const struct manifest_service *entry = &shell.manifest->service[i];
     const struct supervised *s = &shell.state->service[i];
     memcpy(m->w, entry->name, 3 * sizeof(m->w[0]));
-    m->w[3] = s->state | (uint64_t)entry->flags << 32;
+    m->w[3] = s->state | s->spare << 8 | (uint64_t)entry->flags << 32;
     m->w[4] = s->generation;
     m->w[5] = s->restarts;
     bool gave_up = s->state == SERVICE_STATE_GAVE_UP;
@@ -218,15 +218,37 @@ static void drop_caps(const struct message *m)
         if (m->w[i]) (void)sys_cap_delete(m->w[i]);
 }
 
-void serve(struct message *m)
+/* Answered when it is taken; at once if that was faster. */
+static bool on_standby(struct message *m, tag_t caller)
+{
+    uint32_t i = TAG_SERVICE(caller);
+    struct child *child = i > 0 && i < count() ? &shell.child[i] : NULL;
+    if (!child || !child->spare || child->spare_generation != TAG_GENERATION(caller)) {
+        answer(m, caller_is(caller) ? OK : E_RIGHTS);
+        return true;
+    }
+    struct sys_result r = sys_reply_save();
+    if (r.status != OK) {
+        answer(m, r.status);
+        return true;
+    }
+    child->spare_call = r.value;
+    (void)sys_trace_mark(shell.trace, MARK_STANDBY, i); /* a trace that refuses stops nobody */
+    happen(&(struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_STANDBY, .service = i, .generation = TAG_GENERATION(caller)});
+    return false;
+}
+
+bool serve(struct message *m)
 {
     tag_t caller = (tag_t)m->badge;
     uint16_t label = INFO_LABEL(m->info);
     uint32_t needed = authority(label);
     drop_caps(m);
+    if (label == SUPERVISOR_STANDBY) return on_standby(m, caller);
     if (!caller_is(caller) || (needed && !caller_may(caller, needed))) {
         answer(m, E_RIGHTS);
-        return;
+        return true;
     }
     switch (label) {
     case SUPERVISOR_READY: on_ready(m, caller); break;
@@ -241,4 +263,5 @@ void serve(struct message *m)
     case SUPERVISOR_CENSUS: on_census(m); break;
     default: answer(m, E_UNSUPPORTED); break;
     }
+    return true;
 }

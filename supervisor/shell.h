@@ -29,14 +29,20 @@ struct grant { /* one capability for every incarnation of a service */
     uint32_t rights;
     uint16_t slot; /* in startup.cap[] */
     bool badged;   /* with the child's tag */
+    bool ahead;    /* a spare has it as well: it opens nothing of the service */
 };
 struct child {
     handle_t process;  /* 0: none */
     handle_t inject;   /* what the injector is given of it; 0: not asked for yet */
     handle_t endpoint; /* 0: the manifest gives it none */
     struct bundle_file image;
-    uint64_t death_tsc;   /* of the last incarnation; 0: none died, or its successor serves */
-    uint64_t recovery_ns; /* last death to READY */
+    struct startup *page; /* of its incarnation */
+    handle_t spare;       /* the process that stands by; 0: none */
+    handle_t spare_call;  /* its call, to be answered when it is taken; 0: it has not got there */
+    uint32_t spare_generation;
+    struct startup *spare_page; /* NULL: its manifest wants none */
+    uint64_t death_tsc;         /* of the last incarnation; 0: none died, or its successor serves */
+    uint64_t recovery_ns;       /* last death to READY */
     struct watch watch;
     struct suspicion suspicion;
     uint32_t suspect; /* the incarnation that stands still, but is not believed to hang yet; 0: none */
@@ -48,7 +54,7 @@ struct shell {
     const struct manifest *manifest;
     struct supervisor_state *state;
     struct child *child;  /* per service; [0] is unused but for its endpoint */
-    struct startup *page; /* per service, a page each: read-only in every incarnation */
+    struct startup *page; /* a page for each service, then one for each spare: read-only in the process */
     handle_t pages;       /* the memory object of `page` */
     handle_t root, image, trace, inject, notification, timer, chore_timer;
     uint64_t tsc_hz, boot_tsc;
@@ -68,13 +74,15 @@ void chores_by(uint64_t ns);                       /* no later than this */
 void chores(void);
 
 /* spawn.c */
-void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup page */
-bool spawn(uint32_t i, uint32_t generation);
+void spawn_prepare(uint32_t i);              /* once a service: hardware objects and startup page */
+bool spawn(uint32_t i, uint32_t generation); /* makes a process, or takes the spare of this generation */
+bool spare_spawn(uint32_t i, uint32_t generation);
+void spare_drop(uint32_t i);   /* ends it if it lives; to be buried later */
 void spawn_forget(uint32_t i); /* its process is dead: to be buried later */
 void bury_all(void);
 
 /* requests.c */
-void serve(struct message *m); /* turns the request in m into its reply */
+bool serve(struct message *m); /* turns the request in m into its reply; false: it is answered later */
 
 /* watch.c */
 bool watch_hangs(uint32_t i); /* silent, and not for want of the CPU */
@@ -82,6 +90,7 @@ uint64_t watch_look(void);    /* at some; when the next are due, SUPERVISOR_NEVE
 
 /* journal.c */
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event);
+void journal_spare(uint32_t i, const struct process_event *event);
 void journal_state(uint32_t i, const struct supervisor_action *report);
 void journal_flush(void);
 

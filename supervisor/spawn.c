@@ -3,7 +3,8 @@
  * incarnations of a service is made once: its ports and interrupts, its endpoint, its startup page
  * (one page of the supervisor's, mapped read-only into each incarnation; only tag and handles
  * change). A restart is one process_create, a process_grant for each capability, one mapping and
- * one start. */
+ * one start; or, of a service that has a spare, a process_grant for each capability that the spare was not
+ * given ahead, and one reply. */
 #include "shell.h"
 
 #define GRAVES 64
@@ -15,9 +16,14 @@ static uint32_t graves;
 
 static const struct manifest_service *entry_of(uint32_t i) { return &shell.manifest->service[i]; }
 
-static struct startup *page_of(uint32_t i)
+static struct startup *page_number(uint32_t n)
 {
-    return (struct startup *)((uint8_t *)shell.page + i * PAGE_SIZE);
+    return (struct startup *)((uint8_t *)shell.page + n * PAGE_SIZE);
+}
+
+static uint64_t number_of(const struct startup *page)
+{
+    return (uint64_t)((const uint8_t *)page - (const uint8_t *)shell.page) / PAGE_SIZE;
 }
 
 static void text_copy(char *to, const char *from, size_t size)
@@ -30,7 +36,7 @@ static void text_copy(char *to, const char *from, size_t size)
 /* --- Templates ------------------------------------------------------------------------------ */
 static struct startup_cap *slot_add(uint32_t i, const char *name, uint64_t value)
 {
-    struct startup *page = page_of(i);
+    struct startup *page = shell.child[i].page;
     if (page->cap_count == STARTUP_CAPS) fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
     struct startup_cap *cap = &page->cap[page->cap_count++];
     text_copy(cap->name, name, sizeof(cap->name));
@@ -39,13 +45,16 @@ static struct startup_cap *slot_add(uint32_t i, const char *name, uint64_t value
 }
 
 static void grant_add(uint32_t i, const char *name, uint64_t value, handle_t source, uint32_t rights,
-                      bool badged)
+                      bool badged, bool ahead)
 {
     struct child *child = &shell.child[i];
     if (child->grants == GRANTS_MAX) fatal("supervisor: %s has too many capabilities", entry_of(i)->name);
     struct startup_cap *cap = slot_add(i, name, value);
-    child->grant[child->grants++] = (struct grant){
-        .source = source, .rights = rights, .slot = (uint16_t)(cap - page_of(i)->cap), .badged = badged};
+    child->grant[child->grants++] = (struct grant){.source = source,
+                                                   .rights = rights,
+                                                   .slot = (uint16_t)(cap - child->page->cap),
+                                                   .badged = badged,
+                                                   .ahead = ahead};
 }
 
 static handle_t need(struct sys_result r, uint32_t i, const char *what, uint32_t number)
@@ -63,13 +72,13 @@ static void grant_hardware(uint32_t i)
         uint16_t base = m->port[n].base;
         handle_t ports = need(sys_ports_create(shell.root, base, m->port[n].count), i, "ports", base);
         format(name, sizeof(name), "port:0x%x", base);
-        grant_add(i, name, base, ports, RIGHT_MANAGE, false);
+        grant_add(i, name, base, ports, RIGHT_MANAGE, false, false);
     }
     for (uint32_t n = 0; n < m->irq_count; n++) {
         handle_t irq =
             need(sys_irq_create(shell.root, IRQ_GSI, m->irq[n], 0, 0, m->irq_limit), i, "irq", m->irq[n]);
         format(name, sizeof(name), "irq:%u", m->irq[n]);
-        grant_add(i, name, m->irq[n], irq, RIGHT_MANAGE, false);
+        grant_add(i, name, m->irq[n], irq, RIGHT_MANAGE, false, false);
     }
 }
 
@@ -77,13 +86,14 @@ static void grant_calls(uint32_t i)
 {
     const struct manifest_service *m = entry_of(i);
     uint32_t recovery = manifest_service_find(shell.manifest, "recovery");
-    grant_add(i, "supervisor", 0, shell.child[0].endpoint, RIGHT_WRITE, true);
+    grant_add(i, "supervisor", 0, shell.child[0].endpoint, RIGHT_WRITE, true, true);
     if (recovery != MANIFEST_NONE && recovery != i && shell.child[recovery].endpoint)
-        grant_add(i, "recovery", recovery, shell.child[recovery].endpoint, RIGHT_WRITE, true);
-    if (shell.child[i].endpoint) grant_add(i, "endpoint", i, shell.child[i].endpoint, RIGHT_READ, false);
+        grant_add(i, "recovery", recovery, shell.child[recovery].endpoint, RIGHT_WRITE, true, false);
+    if (shell.child[i].endpoint)
+        grant_add(i, "endpoint", i, shell.child[i].endpoint, RIGHT_READ, false, false);
     for (uint32_t n = 0; n < m->call_count; n++)
         grant_add(i, entry_of(m->call[n])->name, m->call[n], shell.child[m->call[n]].endpoint, RIGHT_WRITE,
-                  true);
+                  true, false);
     for (uint32_t n = 0; n < m->session_count; n++) slot_add(i, entry_of(m->session[n])->name, m->session[n]);
 }
 
@@ -94,21 +104,33 @@ static void grant_flags(uint32_t i)
         const char *name;
         handle_t source;
         uint32_t rights;
+        bool ahead;
     } row[] = {
-        {SERVICE_LOG, "log", shell.trace, RIGHT_WRITE},
-        {SERVICE_TRACE, "trace", shell.trace, RIGHT_READ | RIGHT_WRITE},
-        {SERVICE_INJECT, "inject", shell.inject, RIGHT_MANAGE},
-        {SERVICE_ROOT, "root", shell.root, RIGHT_MANAGE},
-        {SERVICE_IMAGE, "image", shell.image, RIGHT_READ},
+        {SERVICE_LOG, "log", shell.trace, RIGHT_WRITE, true},
+        {SERVICE_TRACE, "trace", shell.trace, RIGHT_READ | RIGHT_WRITE, true},
+        {SERVICE_INJECT, "inject", shell.inject, RIGHT_MANAGE, false},
+        {SERVICE_ROOT, "root", shell.root, RIGHT_MANAGE, false},
+        {SERVICE_IMAGE, "image", shell.image, RIGHT_READ, true},
     };
     for (size_t n = 0; n < sizeof(row) / sizeof(row[0]); n++)
         if (entry_of(i)->flags & row[n].flag)
-            grant_add(i, row[n].name, 0, row[n].source, row[n].rights, false);
+            grant_add(i, row[n].name, 0, row[n].source, row[n].rights, false, row[n].ahead);
+}
+
+/* What the page says is the same for both; they change places when the spare is taken. */
+static void spare_prepare(uint32_t i)
+{
+    static uint32_t spares;
+    struct child *child = &shell.child[i];
+    if (!(entry_of(i)->flags & SERVICE_SPARE)) return;
+    child->spare_page = page_number(shell.manifest->service_count + spares++);
+    memcpy(child->spare_page, child->page, PAGE_SIZE);
 }
 
 void spawn_prepare(uint32_t i)
 {
-    struct startup *page = page_of(i);
+    struct startup *page = page_number(i);
+    shell.child[i].page = page;
     page->magic = STARTUP_MAGIC;
     page->version = STARTUP_VERSION;
     page->tsc_hz = shell.tsc_hz;
@@ -117,6 +139,7 @@ void spawn_prepare(uint32_t i)
     grant_calls(i);
     grant_flags(i);
     grant_hardware(i);
+    spare_prepare(i);
     if (entry_of(i)->cpus >> shell.cpus)
         log_line("supervisor: %s is for CPUs that are not all here: their numbers are taken modulo %u",
                  entry_of(i)->name, shell.cpus);
@@ -146,39 +169,100 @@ static struct sys_result create(uint32_t i, tag_t tag)
     return r;
 }
 
-static status_t furnish(uint32_t i, handle_t process, tag_t tag)
+/* All that a service is given, or that part which a spare has ahead, or the rest. */
+enum part { PART_ALL, PART_AHEAD, PART_REST };
+
+static status_t give(uint32_t i, handle_t process, tag_t tag, struct startup *page, enum part part)
 {
     const struct child *child = &shell.child[i];
-    struct startup *page = page_of(i);
     for (uint32_t n = 0; n < child->grants; n++) {
         const struct grant *g = &child->grant[n];
+        if (part == PART_REST && g->ahead) continue;
+        if (part == PART_AHEAD && !g->ahead) {
+            page->cap[g->slot].handle = 0;
+            continue;
+        }
         struct sys_result r = sys_process_grant(process, g->source, g->rights, g->badged ? tag : 0);
         if (r.status != OK) return r.status;
         page->cap[g->slot].handle = r.value;
     }
+    return OK;
+}
+
+static status_t furnish(uint32_t i, handle_t process, tag_t tag, struct startup *page, enum part part)
+{
+    status_t status = give(i, process, tag, page, part);
+    if (status != OK) return status;
     page->tag = tag;
-    status_t status = sys_memory_map(process, shell.pages, USER_STARTUP, i, 1, RIGHT_READ);
+    page->standby = part == PART_AHEAD;
+    status = sys_memory_map(process, shell.pages, USER_STARTUP, number_of(page), 1, RIGHT_READ);
     return status == OK ? sys_process_start(process, 0) : status;
 }
 
-/* False: nothing was made, and why is in the log. */
-bool spawn(uint32_t i, uint32_t generation)
+/* 0: nothing was made, and why is in the log. */
+static handle_t make(uint32_t i, uint32_t generation, struct startup *page, enum part part)
 {
     tag_t tag = TAG_MAKE(i, generation);
     struct sys_result r = create(i, tag);
     status_t status = r.status;
     if (status == OK) {
-        status = furnish(i, r.value, tag);
+        status = furnish(i, r.value, tag, page, part);
         if (status != OK) (void)sys_process_destroy(r.value); /* it never ran; nothing else can go wrong */
     }
+    if (status == OK) return r.value;
+    log_line("supervisor: %s: no process: status %u", entry_of(i)->name, status);
+    return 0;
+}
+
+static void serves_next(uint32_t i, handle_t process)
+{
+    struct child *child = &shell.child[i];
+    child->process = process;
+    child->inject = 0;
+    child->watch = (struct watch){0};
+}
+
+/* Everything that the spare does not have yet, then the answer that it waits for. One that died meanwhile is the
+ * service all the same: its death is on the way. */
+static void spare_take(uint32_t i)
+{
+    struct child *child = &shell.child[i];
+    struct startup *page = child->spare_page;
+    struct message go = {.info = INFO_MAKE(OK, 0)};
+    child->spare_page = child->page;
+    child->page = page;
+    serves_next(i, child->spare);
+    status_t status = give(i, child->spare, TAG_MAKE(i, child->spare_generation), page, PART_REST);
+    child->spare = 0;
     if (status != OK) {
-        log_line("supervisor: %s: no process: status %u", entry_of(i)->name, status);
-        return false;
+        (void)sys_process_kill(child->process, CAUSE_SPAWN); /* it is dead, or has no room for them */
+    } else if (child->spare_call) {
+        (void)sys_reply_to(child->spare_call, &go);
     }
-    shell.child[i].process = r.value;
-    shell.child[i].inject = 0;
-    shell.child[i].watch = (struct watch){0};
-    return true;
+    child->spare_call = 0;
+    (void)sys_trace_mark(shell.trace, MARK_TAKEN, i); /* a trace that refuses stops nobody */
+}
+
+bool spawn(uint32_t i, uint32_t generation)
+{
+    if (shell.child[i].spare && shell.child[i].spare_generation == generation) {
+        spare_take(i);
+        return true;
+    }
+    spare_drop(i); /* nobody will ask for it any more */
+    handle_t process = make(i, generation, shell.child[i].page, PART_ALL);
+    if (process) serves_next(i, process);
+    return process != 0;
+}
+
+bool spare_spawn(uint32_t i, uint32_t generation)
+{
+    struct child *child = &shell.child[i];
+    if (child->spare && child->spare_generation == generation) return true;
+    spare_drop(i);
+    child->spare = make(i, generation, child->spare_page, PART_AHEAD);
+    child->spare_generation = generation;
+    return child->spare != 0;
 }
 
 /* --- Burial --------------------------------------------------------------------------------- */
@@ -201,11 +285,26 @@ void bury_all(void)
     while (graves) bury(&grave[--graves]);
 }
 
+static void grave_add(handle_t process, handle_t inject)
+{
+    if (graves == GRAVES) bury_all();
+    grave[graves++] = (struct grave){process, inject};
+}
+
 void spawn_forget(uint32_t i)
 {
     struct child *child = &shell.child[i];
-    if (graves == GRAVES) bury_all();
-    grave[graves++] = (struct grave){child->process, child->inject};
+    grave_add(child->process, child->inject);
     child->process = 0;
     child->inject = 0;
+}
+
+void spare_drop(uint32_t i)
+{
+    struct child *child = &shell.child[i];
+    if (!child->spare) return;
+    (void)sys_process_kill(child->spare, CAUSE_NOT_NEEDED); /* it may be dead */
+    if (child->spare_call) (void)sys_cap_delete(child->spare_call);
+    grave_add(child->spare, 0);
+    child->spare = child->spare_call = 0;
 }

@@ -37,7 +37,7 @@ SUPERVISOR_PRIORITY = 30
 
 FLAGS = {  # key of a program or system manifest -> enum service_flags
     "endpoint": 1, "driver": 2, "log": 4, "trace": 8, "inject": 16, "root": 32, "image_access": 64,
-    "control": 128, "optional": 256, "dma": 512, "recovery": 1024,
+    "control": 128, "optional": 256, "dma": 512, "recovery": 1024, "spare": 2048,
 }
 RESTART = {"permanent": 0, "transient": 1, "temporary": 2}
 STRATEGY = {"one_for_one": 0, "rest_for_one": 1, "one_for_all": 2}
@@ -235,7 +235,7 @@ BOTH = {  # in a program manifest; the system manifest may replace it
     "calls": many(reference, DEPENDS_MAX),
     "sessions": many(reference, DEPENDS_MAX),
 }
-PROGRAM = BOTH | {key: boolean for key in FLAGS if key not in ("optional", "dma")} | {
+PROGRAM = BOTH | {key: boolean for key in FLAGS if key not in ("optional", "dma", "spare")} | {
     "session": choice("block", "stream"),
     "ports": many(PORTS, PORTS_MAX),
     "irq": many(integer(0, 255), IRQS_MAX),
@@ -261,6 +261,7 @@ SERVICE_KEYS = BOTH | POLICY | {
     "depends": many(EDGE, DEPENDS_MAX),
     "group": name,
     "optional": boolean,
+    "spare": integer(0, 1),
     "dma": choice("unprotected"),
     "args": text(128),
 }
@@ -506,6 +507,9 @@ def check_recovery(source, services, problems):
                              f"`{s.name}` is a recovery service" if s else "no recovery service",
                              'exactly one, [service.recovery] use = "recovery"')
         return
+    for s in holders:
+        if s["spare"]:
+            problems.add(*s.place("spare"), f"`{s.name}` has a spare", "none: its memory is everybody's state")
     for s in written(services):
         if (s["driver"] or s["session"] or s["sessions"]) and "recovery" not in s.edges and not s["recovery"]:
             s.edges["recovery"] = "restart-with"

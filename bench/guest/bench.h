@@ -54,5 +54,7 @@ uint64_t suite_boot(void);           /* ticks from the loader's first instructio
 void suite_kernel(void);             /* system calls, IPC, interrupts, processes, pages */
 void suite_reads(bool instructions); /* 4 KiB reads through the block driver */
 void suite_recovery(uint32_t kills); /* kills the block driver under load */
+/* What deaths cost the throughput: each round reads for a while without kills, then with one a second, then ten. */
+void suite_load(uint64_t rounds);
 
 #endif

@@ -18,12 +18,12 @@ int main(void)
              instructions ? "true" : "false");
     log_line("{\"bench\":{\"boot_ticks\":%lu}}", booted);
     peer_image_make();
-    if (instructions) {
-        suite_kernel();
-        spinner_start();
-    }
-    suite_reads(instructions);
+    bool all = arg_number("recovery_only", 0) == 0;
+    if (instructions && all) suite_kernel();
+    if (instructions) spinner_start();
+    if (all) suite_reads(instructions);
     suite_recovery(instructions ? KILLS_COUNTED : KILLS_TIMED);
     log_line("{\"bench\":{\"end\":true}}");
+    if (!instructions) suite_load(arg_number("load_rounds", 0));
     return 0;
 }

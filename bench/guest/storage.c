@@ -12,7 +12,7 @@
 #define READ_BYTES        4096u
 #define READ_SECTORS      (READ_BYTES / SECTOR_SIZE)
 #define BATCHES           12u
-#define KILL_EVERY_MIN_NS 12000000ul /* with intensity 100 a second the service is never given up */
+#define KILL_EVERY_MIN_MS 12ul /* with intensity 100 a second the service is never given up */
 #define KILL_EVERY_SPREAD 8000000ul
 #define STACK_BYTES       8192u
 
@@ -131,7 +131,8 @@ static void mark(bool end)
 
 static void kill_wait(handle_t timer, handle_t n)
 {
-    uint64_t delay = KILL_EVERY_MIN_NS + random_next() % KILL_EVERY_SPREAD;
+    uint64_t delay =
+        arg_number("kill_every_ms", KILL_EVERY_MIN_MS) * 1000000 + random_next() % KILL_EVERY_SPREAD;
 
     check(sys_timer_arm(timer, sys_clock().value + delay), "the timer");
     check(sys_wait(n).status, "the timer's signal");
@@ -197,4 +198,49 @@ void suite_recovery(uint32_t kills)
     }
     reads_drain();
     log_line("{\"bench\":{\"recovered\":%u,\"violations\":%lu}}", kills, disk.violations);
+}
+
+/* --- Throughput under kills ------------------------------------------------------------------------------------ */
+
+#define LOAD_NS   3000000000ul
+#define SETTLE_NS 100000000ul /* between: the last kill is over, the spare stands */
+
+static void reads_until(uint64_t end_ns)
+{
+    struct block_done done[DEPTH_MAX];
+
+    while (clock_ns() < end_ns) (void)reads_round(DEPTH_MAX, done);
+}
+
+/* every_ns 0: no kill. The first comes after half of it, so that each one's recovery is inside. */
+static void load_slice(uint64_t every_ns)
+{
+    struct block_done done[DEPTH_MAX];
+    uint64_t reads = 0, kills = 0, begin = clock_ns(), next = every_ns ? begin + every_ns / 2 : ~0ul,
+             now = begin;
+
+    for (; now < begin + LOAD_NS; now = clock_ns()) {
+        reads += reads_round(DEPTH_MAX, done);
+        if (now < next) continue;
+        struct message m = {0};
+        memcpy(m.w, "virtio_blk", sizeof("virtio_blk"));
+        check(service_call(cap_find("supervisor"), SUPERVISOR_KILL, &m), "the kill");
+        next += every_ns;
+        kills++;
+    }
+    log_line("{\"load\":{\"kills\":%lu,\"reads\":%lu,\"ns\":%lu,\"violations\":%lu}}", kills, reads,
+             now - begin, disk.violations);
+}
+
+void suite_load(uint64_t rounds)
+{
+    static const uint64_t every_ns[] = {0, 1000000000ul, 100000000ul};
+
+    for (uint64_t n = 0; n < rounds; n++)
+        for (uint32_t i = 0; i < 3; i++) {
+            reads_until(clock_ns() + SETTLE_NS);
+            load_slice(every_ns[i]);
+        }
+    reads_drain();
+    if (rounds != 0) log_line("{\"load\":{\"end\":true}}");
 }

@@ -83,6 +83,7 @@ struct queue_memory { /* all that the device reaches, besides the sessions' data
 };
 
 struct queue {
+    handle_t object; /* of memory; 0: there is none */
     volatile struct queue_memory *memory;
     uint64_t iova; /* of memory */
     volatile uint16_t *notify;
@@ -96,6 +97,7 @@ struct queue {
     struct token token[QUEUE_ENTRIES];
 };
 
+void queue_prepare(struct queue *q); /* its memory, ahead of the device */
 status_t queue_init(struct queue *q, struct transport *t) MUST_USE;
 /* Puts one request into the ring; false: it is full. type: VIRTIO_BLK_T_*; length 0: no data. */
 bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, uint32_t length,

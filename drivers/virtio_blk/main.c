@@ -254,6 +254,9 @@ static struct driver_ops operations = {
     .max_bytes = BLOCK_BYTES_MAX,
 };
 
+/* What a spare does before there is a device for it. */
+void program_prepare(void) { queue_prepare(&queue); }
+
 int main(void)
 {
     operations.name = startup()->name; /* one program, several services */

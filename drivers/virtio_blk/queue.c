@@ -13,17 +13,22 @@
 
 #define IOVA(q, member) ((q)->iova + offsetof(struct queue_memory, member))
 
+#define QUEUE_PAGES PAGES_FOR(sizeof(struct queue_memory))
+
+void queue_prepare(struct queue *q)
+{
+    struct sys_result memory = sys_memory_create(0, QUEUE_PAGES, MEMORY_DMA | MEMORY_CONTIGUOUS);
+    void *at = NULL;
+    if (memory.status == OK && map_new(memory.value, QUEUE_PAGES, RIGHT_READ | RIGHT_WRITE, &at) == OK)
+        q->object = memory.value;
+    q->memory = at;
+}
+
 status_t queue_init(struct queue *q, struct transport *t)
 {
-    uint64_t pages = PAGES_FOR(sizeof(struct queue_memory));
-    struct sys_result memory = sys_memory_create(0, pages, MEMORY_DMA | MEMORY_CONTIGUOUS);
-    if (memory.status != OK) return memory.status;
-    void *at;
-    status_t status = map_new(memory.value, pages, RIGHT_READ | RIGHT_WRITE, &at);
-    if (status != OK) return status;
-    struct sys_result iova = sys_dma_map(t->dma, memory.value, 0, pages, RIGHT_READ | RIGHT_WRITE);
+    if (q->object == 0) return E_NO_MEMORY;
+    struct sys_result iova = sys_dma_map(t->dma, q->object, 0, QUEUE_PAGES, RIGHT_READ | RIGHT_WRITE);
     if (iova.status != OK) return iova.status;
-    q->memory = at;
     q->iova = iova.value;
     return transport_queue_enable(t, QUEUE_ENTRIES, IOVA(q, desc), IOVA(q, avail), IOVA(q, used), &q->notify);
 }

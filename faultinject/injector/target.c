@@ -19,7 +19,7 @@ status_t target_read(uint32_t service, struct target *out)
     if (status != OK) return status;
     memcpy(out->name, &m.w[0], sizeof(out->name));
     out->name[sizeof(out->name) - 1] = 0;
-    out->state = (uint32_t)m.w[3];
+    out->state = (uint32_t)m.w[3] & 0xff; /* above it: its spare */
     out->flags = (uint32_t)(m.w[3] >> 32);
     out->generation = m.w[4];
     out->recovery_ns = m.w[6];

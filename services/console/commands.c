@@ -83,8 +83,9 @@ static void svc_list(void)
             continue;
         }
         duration_format(recovery, sizeof(recovery), row.recovery_ns);
-        print("%-20s %-9s %4lu %8lu %10s  %s\n", row.name, state_name(row.state), row.generation,
-              row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause));
+        print("%-20s %-9s %4lu %8lu %10s  %s%s\n", row.name, state_name(row.state), row.generation,
+              row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause),
+              row.spare == SPARE_READY ? "; a spare stands by" : "");
     }
     if (service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) == OK)
         print("%lu processes, %lu deaths, %lu restarts, %lu given up, %lu pages leaked\n", m.w[1], m.w[2],

@@ -40,6 +40,7 @@ void trace_show(uint64_t count);
 struct service_row {
     char name[MANIFEST_NAME_MAX + 1];
     uint32_t index, state, flags, cause, reason; /* reason: enum give_up_reason */
+    uint32_t spare;                              /* enum spare_state */
     uint64_t generation, restarts, recovery_ns;
 };
 status_t service_row(uint32_t index, struct service_row *row) MUST_USE; /* E_NOT_FOUND past the end */

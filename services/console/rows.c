@@ -12,7 +12,8 @@ status_t service_row(uint32_t index, struct service_row *row)
     status_t status = service_call(cap_find("supervisor"), SUPERVISOR_LIST, &m);
     if (status != OK) return status;
     *row = (struct service_row){.index = index,
-                                .state = (uint32_t)m.w[3],
+                                .state = (uint32_t)m.w[3] & 0xff,
+                                .spare = (uint32_t)m.w[3] >> 8 & 0xff,
                                 .flags = (uint32_t)(m.w[3] >> 32),
                                 .generation = m.w[4],
                                 .restarts = m.w[5],

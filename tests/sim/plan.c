@@ -107,6 +107,7 @@ static void system_choose(void)
         bool worker = plan.role[i] == ROLE_DRIVER;
         if (one_in(worker ? 12 : 4)) entry(i)->restart = (uint16_t)(1 + below(2));
         if (one_in(4)) entry(i)->flags = SERVICE_OPTIONAL;
+        if (one_in(worker ? 2 : 4)) entry(i)->flags |= SERVICE_SPARE;
         plan.slots[i] = 1 + below(SLOTS_MAX);
         plan.room[i] = 1 + below(2 * SLOTS_MAX);
         plan.requests[i] = 1 + below(REQUESTS_MAX);
@@ -146,7 +147,8 @@ static void argument_choose(struct fault *f)
 static bool is_the_supervisors(enum fault_kind kind)
 {
     return kind == FAULT_SUPERVISOR_CRASH || kind == FAULT_SPAWN || kind == FAULT_OPERATOR_KILL ||
-           kind == FAULT_OPERATOR_RESET || kind == FAULT_STALE || kind == FAULT_STOP;
+           kind == FAULT_OPERATOR_RESET || kind == FAULT_STALE || kind == FAULT_STOP ||
+           kind == FAULT_SPARE_KILL || kind == FAULT_SPARE_HANG;
 }
 
 static void fault_choose(struct fault *f, const struct fault *last)
@@ -194,6 +196,7 @@ void plan_print(void)
         const struct manifest_service *m = entry(i);
         printf("  %2u %-8s %-9s intensity %u in %u ms%s", i, role[plan.role[i]], restart[m->restart],
                m->intensity, m->period_ms, m->flags & SERVICE_OPTIONAL ? ", optional" : "");
+        if (m->flags & SERVICE_SPARE) printf(", a spare");
         if (m->group != MANIFEST_NONE) printf(", group of strategy %u", plan.file.head.group[0].strategy);
         for (uint32_t d = 0; d < m->depend_count; d++)
             printf(", %s %u", m->depend[d].kind == DEPEND_RESTART_WITH ? "with" : "holds",

@@ -5,6 +5,7 @@
  *   plan.c       seed -> manifest, work, faults
  *   world.c      the schedule: who goes next, when; the clock
  *   process.c    processes as fibers; death; system calls of the library
+ *   spare.c      processes that stand by
  *   supervise.c  the supervisor's shell: events to the core, the core's actions to the world
  *   recover.c    recovery's shell
  *   actors.c     what drivers, clients and other services do, with the real libraries; their disks
@@ -105,6 +106,10 @@ struct process { /* the newest incarnation of a service; the kernel's object out
     uint64_t mapped; /* bit n: page set n */
     void *stack_pointer;
 };
+struct spare { /* what stands by for a service; generation: of the last one made */
+    bool alive, standing, hung;
+    uint32_t generation;
+};
 struct letter { /* a call that waits to be taken */
     uint32_t from;
     uint32_t generation;
@@ -157,6 +162,8 @@ struct world {
     int32_t quantum;
     uint32_t running; /* service whose fiber runs; 0: none */
     struct process process[SERVICES_MAX];
+    struct spare spare[SERVICES_MAX];
+    uint32_t made[SERVICES_MAX];       /* the newest generation that any process was given */
     uint64_t signals[2][SERVICES_MAX]; /* doorbells, notifications */
     struct queue calls[2];             /* to the supervisor, to recovery */
     struct device device[SERVICES_MAX];
@@ -228,6 +235,17 @@ bool supervisor_runnable(void);
 void supervisor_turn(void);
 uint64_t supervisor_next_ns(void);
 void supervisor_hear_death(uint32_t i);
+void supervisor_hear(struct supervisor_event event);
+
+/* spare.c */
+void generation_is_new(uint32_t i, uint32_t generation);
+bool standby_make(uint32_t i, uint32_t generation, bool fails);
+void standby_drop(uint32_t i);
+bool standby_take(uint32_t i, uint32_t generation);
+bool standby_runnable(uint32_t i);
+void standby_turn(uint32_t i);
+void standby_strike(uint32_t i, bool hangs);
+bool standby_settled(uint32_t i);
 
 /* recover.c */
 void recovery_start(void); /* a new incarnation is there */

@@ -8,16 +8,16 @@
 #define LOOK_NS     (20 * MS)
 #define DOUBT_STEPS 2000u /* a process that had as many since it was doubted had its chance */
 
-static struct supervisor_action action[4 * SERVICES_MAX + 4];
+static struct supervisor_action action[5 * SERVICES_MAX + 4];
 static uint64_t state_memory[64 * 1024 / 8 * SERVICES_MAX / 8];
 static bool spawn_fails; /* the next one */
-static struct supervisor_event unspawned[SERVICES_MAX];
+static struct supervisor_event unspawned[2 * SERVICES_MAX];
 static uint32_t unspawned_count;
 static struct {
     uint32_t generation, steps;
 } doubt[SERVICES_MAX];
 
-static void hear(struct supervisor_event event)
+void supervisor_hear(struct supervisor_event event)
 {
     if (world.events == sizeof(world.event) / sizeof(world.event[0])) sim_fail("too many events wait");
     world.event[world.events++] = event;
@@ -27,12 +27,12 @@ void supervisor_hear_death(uint32_t i)
 {
     const struct process *p = &world.process[i];
 
-    hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
-                                   .service = i,
-                                   .generation = p->generation,
-                                   .cause = p->cause,
-                                   .code = p->code,
-                                   .address = p->code});
+    supervisor_hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                              .service = i,
+                                              .generation = p->generation,
+                                              .cause = p->cause,
+                                              .code = p->code,
+                                              .address = p->code});
 }
 
 /* What an operator or a confused peer sends; the supervisor's own faults. */
@@ -47,19 +47,23 @@ static void strike(const struct fault *f)
         break;
     case FAULT_SPAWN: spawn_fails = true; break;
     case FAULT_OPERATOR_KILL:
-        hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_KILL, .service = f->target});
+        supervisor_hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_KILL, .service = f->target});
         break;
     case FAULT_OPERATOR_RESET:
-        hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = f->target});
+        supervisor_hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = f->target});
         break;
     case FAULT_STALE:
-        hear((struct supervisor_event){.kind =
-                                           f->arg % 2 ? SUPERVISOR_EVENT_COMPLAINT : SUPERVISOR_EVENT_DEATH,
-                                       .service = f->target,
-                                       .generation = generation ? generation - 1 : 0,
-                                       .cause = CAUSE_STALLED});
+        supervisor_hear((struct supervisor_event){.kind = f->arg % 2 ? SUPERVISOR_EVENT_COMPLAINT
+                                                                     : SUPERVISOR_EVENT_DEATH,
+                                                  .service = f->target,
+                                                  .generation = generation ? generation - 1 : 0,
+                                                  .cause = CAUSE_STALLED});
         break;
-    case FAULT_STOP: hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_STOP, .code = 1}); break;
+    case FAULT_SPARE_KILL: standby_strike(f->target, false); break;
+    case FAULT_SPARE_HANG: standby_strike(f->target, true); break;
+    case FAULT_STOP:
+        supervisor_hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_STOP, .code = 1});
+        break;
     default: process_strike(f->target, f); break;
     }
 }
@@ -83,7 +87,9 @@ static void start(uint32_t i, uint32_t generation)
 
     if (p->generation == generation) return; /* made before the supervisor died */
     check_started(i);
+    if (standby_take(i, generation)) return;
     if (!spawn_fails) {
+        generation_is_new(i, generation);
         process_start(i, generation);
         return;
     }
@@ -93,12 +99,24 @@ static void start(uint32_t i, uint32_t generation)
         .kind = SUPERVISOR_EVENT_DEATH, .service = i, .generation = generation, .cause = CAUSE_SPAWN};
 }
 
+static void spare(uint32_t i, uint32_t generation)
+{
+    bool fails = spawn_fails;
+
+    if (standby_make(i, generation, fails)) return;
+    spawn_fails = false;
+    unspawned[unspawned_count++] = (struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = i, .generation = generation};
+}
+
 static void act(const struct supervisor_action *a)
 {
     TRACE("  action %u service %u generation %u cause %u value %u ns %lu", a->kind, a->service, a->generation,
           a->cause, a->value, a->ns);
     switch (a->kind) {
     case SUPERVISOR_ACTION_START: start(a->service, a->generation); break;
+    case SUPERVISOR_ACTION_SPARE: spare(a->service, a->generation); break;
+    case SUPERVISOR_ACTION_SPARE_END: standby_drop(a->service); break;
     case SUPERVISOR_ACTION_KILL:
         if (world.process[a->service].alive && world.process[a->service].generation == a->generation)
             process_die(a->service, a->cause, 0);
@@ -109,7 +127,8 @@ static void act(const struct supervisor_action *a)
     case SUPERVISOR_ACTION_HALT:
         world.halted = true;
         for (uint32_t i = 1; i < plan.services; i++)
-            if (world.process[i].alive) sim_fail("halted while service %u is alive", i);
+            if (world.process[i].alive || world.spare[i].alive)
+                sim_fail("halted while service %u is alive", i);
         break;
     default: break;
     }
@@ -175,10 +194,10 @@ static void resume(void)
         const struct process *p = &world.process[i];
         if (!supervisor_state_live(s->state)) continue;
         if (p->generation != s->generation)
-            hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
-                                           .service = i,
-                                           .generation = s->generation,
-                                           .cause = CAUSE_SPAWN});
+            supervisor_hear((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                                      .service = i,
+                                                      .generation = s->generation,
+                                                      .cause = CAUSE_SPAWN});
         else if (!p->alive && !death_is_known(i))
             supervisor_hear_death(i);
     }

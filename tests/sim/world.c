@@ -9,6 +9,7 @@
 #define STEPS_MAX  2000000u
 #define TIME_MAX   (120000 * MS) /* of the machine's */
 #define DEVICES_AT 100u
+#define SPARES_AT  200u
 
 struct world world;
 bool sim_tracing;
@@ -63,10 +64,11 @@ const struct fault *fault_due(uint32_t actor)
 /* False: nobody can go on. */
 static bool turn(void)
 {
-    uint32_t who[2 * SERVICES_MAX + 2], n = 0;
+    uint32_t who[3 * SERVICES_MAX + 2], n = 0;
 
     for (uint32_t i = 2; i < plan.services; i++) {
         if (process_runnable(i)) who[n++] = i;
+        if (standby_runnable(i)) who[n++] = SPARES_AT + i;
         if (plan.role[i] == ROLE_DRIVER && device_runnable(i)) who[n++] = DEVICES_AT + i;
     }
     if (supervisor_runnable()) who[n++] = 0;
@@ -79,6 +81,8 @@ static bool turn(void)
         supervisor_turn();
     else if (chosen == RECOVERY)
         recovery_turn();
+    else if (chosen >= SPARES_AT)
+        standby_turn(chosen - SPARES_AT);
     else if (chosen >= DEVICES_AT)
         device_turn(chosen - DEVICES_AT);
     else

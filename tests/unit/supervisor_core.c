@@ -17,7 +17,7 @@ static struct { /* one system under test: tests run in processes of their own */
     struct manifest_service service[SERVICES + 1];
 } file __attribute__((aligned(8)));
 static struct supervisor_state *state;
-static struct supervisor_action action[3 * (SERVICES + 1) + 2];
+static struct supervisor_action action[4 * (SERVICES + 1) + 2];
 static size_t actions;
 static uint64_t now = 1000 * MS;
 static char repeat[48]; /* how to repeat a random run */
@@ -121,7 +121,7 @@ static void boot_all(void)
     for (uint32_t i = 1; i < state->count; i++) cr_assert_eq(state_of(i), SERVICE_STATE_RUNNING);
 }
 
-/* "K3 M2 S2 " : kill 3, mark 2, start 2; T timer, R report, H halt. */
+/* "K3 M2 S2 " : kill 3, mark 2, start 2; T timer, R report, H halt, + and - a spare. */
 static const char *acted(void)
 {
     static char text[512];
@@ -129,7 +129,7 @@ static const char *acted(void)
     text[0] = 0;
     for (size_t i = 0; i < actions; i++) {
         if (action[i].kind == SUPERVISOR_ACTION_TIMER) continue;
-        n += (size_t)snprintf(text + n, sizeof(text) - n, "%c%u ", "SKTMRH"[action[i].kind],
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%c%u ", "SKTMRH+-"[action[i].kind],
                               action[i].service);
     }
     return text;
@@ -516,7 +516,7 @@ Test(supervisor_core, generations_run_out_before_a_tag_wraps)
 {
     manifest_make(1);
     boot_all();
-    state->service[1].generation = SUPERVISOR_GENERATION_MAX;
+    state->service[1].generation = state->service[1].issued = SUPERVISOR_GENERATION_MAX;
     death(1, CAUSE_INJECTED, 0);
     cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
 }
@@ -729,6 +729,102 @@ Test(supervisor_core, escalates_to_what_it_restarts_with_and_no_further_than_its
     cr_assert_eq(state->service[2].reason, REASON_DEPENDENCY);
 }
 
+/* --- Spares ---------------------------------------------------------------------------------- */
+static void spare_says(enum supervisor_event_kind kind, uint32_t i)
+{
+    step((struct supervisor_event){
+        .kind = kind, .service = i, .generation = state->service[i].spare_generation});
+}
+
+static void with_spare(uint32_t i)
+{
+    now = state->service[i].deadline_ns;
+    tick();
+    spare_says(SUPERVISOR_EVENT_STANDBY, i);
+    cr_assert_eq(state->service[i].spare, SPARE_READY);
+}
+
+Test(supervisor_core, a_spare_is_made_later_and_taken_at_the_death)
+{
+    manifest_make(2);
+    entry(1)->flags = SERVICE_SPARE;
+    depends(2, 1, DEPEND_RESTART_WITH);
+    boot_all();
+    cr_assert_eq(state->service[1].deadline_ns, now + SUPERVISOR_SPARE_DELAY_NS);
+    tick();
+    cr_assert_str_eq(acted(), "", "too early");
+    now += SUPERVISOR_SPARE_DELAY_NS;
+    tick();
+    cr_assert_str_eq(acted(), "+1 ");
+    cr_assert_eq(action[0].generation, 2);
+    spare_says(SUPERVISOR_EVENT_STANDBY, 1);
+    cr_assert_str_eq(acted(), "");
+    cr_assert_eq(state->service[1].deadline_ns, SUPERVISOR_NEVER);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "K2 M1 S1 ");
+    cr_assert_eq(generation(1), 2, "the spare's");
+    cr_assert_eq(state->service[1].restarts, 1);
+    ready(1);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(generation(1), 3, "none was there: a new process");
+}
+
+Test(supervisor_core, a_spare_that_does_not_stand_yet_is_taken_too)
+{
+    manifest_make(1);
+    entry(1)->flags = SERVICE_SPARE;
+    boot_all();
+    now += SUPERVISOR_SPARE_DELAY_NS;
+    tick();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "M1 S1 ");
+    cr_assert_eq(generation(1), 2);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_STANDBY, .service = 1, .generation = 2});
+    cr_assert_eq(state->service[1].spare, SPARE_NONE, "it is the service now");
+}
+
+Test(supervisor_core, spares_that_die_are_not_counted_and_come_later_each_time)
+{
+    manifest_make(1);
+    entry(1)->flags = SERVICE_SPARE;
+    entry(1)->intensity = 0;
+    boot_all();
+    for (uint32_t n = 1; n <= 20; n++) {
+        now = state->service[1].deadline_ns;
+        tick();
+        cr_assert_str_eq(acted(), "+1 ");
+        spare_says(SUPERVISOR_EVENT_SPARE_DEATH, 1);
+        cr_assert_eq(state->service[1].deadline_ns - now, SUPERVISOR_SPARE_DELAY_NS << (n < 10 ? n : 10));
+    }
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING);
+    cr_assert_eq(state->deaths, 0);
+    now = state->service[1].deadline_ns;
+    tick();
+    now += 100 * MS; /* its start timeout */
+    tick();
+    cr_assert_str_eq(acted(), "-1 ", "too slow to be of use");
+    with_spare(1);
+    cr_assert_eq(generation(1), 1);
+}
+
+Test(supervisor_core, nobody_stands_by_for_what_is_down_for_good)
+{
+    manifest_make(1);
+    entry(1)->flags = SERVICE_SPARE;
+    entry(1)->intensity = 0;
+    boot_all();
+    with_spare(1);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_str_eq(acted(), "-1 M1 R1 ");
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+    ready(1);
+    with_spare(1);
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_STOP, .code = 1});
+    death(1, CAUSE_SHUTDOWN, 0);
+    cr_assert_str_eq(acted(), "-1 H0 ");
+}
+
 /* --- A new shell on the old state ----------------------------------------------------------- */
 Test(supervisor_core, resume_says_again_what_may_not_have_been_done)
 {
@@ -792,7 +888,7 @@ static void manifest_random(void)
         m->stable_ms = below(2) ? 0 : 1 + below(50);
         m->breaker = (uint16_t)(below(2) ? 0 : 2 + below(4));
         m->on_give_up = (uint16_t)(below(12) == 0 ? GIVE_UP_REBOOT : below(2) * GIVE_UP_ESCALATE);
-        m->flags = below(3) ? 0 : SERVICE_OPTIONAL;
+        m->flags = (below(3) ? 0 : SERVICE_OPTIONAL) | (below(2) ? 0 : SERVICE_SPARE);
         for (uint32_t d = 1; d < i && m->depend_count < MANIFEST_DEPENDS; d++)
             if (below(3) == 0) depends(i, d, (enum depend_kind)below(2));
     }
@@ -800,6 +896,8 @@ static void manifest_random(void)
 
 /* What really exists, kept beside the core by believing its actions alone. */
 static bool alive[SERVICES + 1], condemned[SERVICES + 1], halted;
+static uint32_t spare[SERVICES + 1],
+    made[SERVICES + 1]; /* generation of what stands by, 0: nobody; the newest made */
 static enum cause fate[SERVICES + 1];
 
 static void world_apply(void)
@@ -809,6 +907,13 @@ static void world_apply(void)
         if (action[n].kind == SUPERVISOR_ACTION_START) {
             cr_assert(!alive[i], "started twice: %u%s", i, repeat);
             cr_assert_eq(action[n].generation, generation(i));
+            if (spare[i])
+                cr_assert_eq(action[n].generation, spare[i], "service %u: its spare is not taken%s", i,
+                             repeat);
+            else
+                cr_assert_gt(action[n].generation, made[i], "service %u: a generation twice%s", i, repeat);
+            made[i] = action[n].generation;
+            spare[i] = 0;
             alive[i] = true;
             condemned[i] = false;
         }
@@ -817,13 +922,21 @@ static void world_apply(void)
             condemned[i] = true;
             fate[i] = action[n].cause;
         }
+        if (action[n].kind == SUPERVISOR_ACTION_SPARE) {
+            cr_assert(!spare[i] && action[n].generation > made[i], "service %u has a spare%s", i, repeat);
+            spare[i] = made[i] = action[n].generation;
+        }
+        if (action[n].kind == SUPERVISOR_ACTION_SPARE_END) {
+            cr_assert(spare[i] && spare[i] == action[n].generation, "service %u has none%s", i, repeat);
+            spare[i] = 0;
+        }
         if (action[n].kind == SUPERVISOR_ACTION_HALT) halted = true;
     }
     for (uint32_t i = 1; i < state->count; i++)
         cr_assert_eq(alive[i], supervisor_state_live(state_of(i)), "service %u: core and world differ%s", i,
                      repeat);
     if (halted)
-        for (uint32_t i = 1; i < state->count; i++) cr_assert(!alive[i]);
+        for (uint32_t i = 1; i < state->count; i++) cr_assert(!alive[i] && !spare[i]);
 }
 
 static struct supervisor_event world_event(bool may_stop)
@@ -832,6 +945,12 @@ static struct supervisor_event world_event(bool may_stop)
     const uint64_t code[] = {0, 1, E_NOT_FOUND};
     struct supervisor_event e = {.service = 1 + below(state->count - 1u)};
     e.generation = generation(e.service) - (below(8) == 0 && generation(e.service));
+    if (spare[e.service] && below(4) == 0) {
+        e.kind = below(3) ? SUPERVISOR_EVENT_STANDBY : SUPERVISOR_EVENT_SPARE_DEATH;
+        e.generation = spare[e.service];
+        if (e.kind == SUPERVISOR_EVENT_SPARE_DEATH) spare[e.service] = 0;
+        return e;
+    }
     switch (below(may_stop ? 10 : 9)) {
     case 0:
     case 1:
@@ -890,6 +1009,8 @@ static void world_run(uint64_t run_seed)
     seed = run_seed * 0x9e3779b97f4a7c15u + 1;
     memset(alive, 0, sizeof(alive));
     memset(condemned, 0, sizeof(condemned));
+    memset(spare, 0, sizeof(spare));
+    memset(made, 0, sizeof(made));
     halted = false;
     manifest_random();
     bool may_stop = below(4) == 0;
@@ -922,6 +1043,8 @@ Test(supervisor_core, same_schedule_same_actions)
         now = 1000 * MS;
         memset(alive, 0, sizeof(alive));
         memset(condemned, 0, sizeof(condemned));
+        memset(spare, 0, sizeof(spare));
+        memset(made, 0, sizeof(made));
         manifest_random();
         boot();
         world_apply();

@@ -77,6 +77,8 @@ MISTAKES = {
     "duplicate": (S + service("a", "plain") + service("a", "echo"), {}, "s.toml:5: Cannot declare ('service', 'a') twice", "TOML"),
     "long args": (S + service("a", "plain", f'args = "{"x" * 128}"'), {}, "s.toml:5: `args` is", "127"),
     "too many calls": (S + service("a", "plain", "calls = [" + "'echo'," * 9 + "]"), {}, "s.toml:5: `calls` is", "at most 8"),
+    "spare of recovery": (RECOVERY + "spare = 1\n", {}, "s.toml:3: `recovery` has a spare", "none"),
+    "spares": (S + service("a", "plain", "spare = 2"), {}, "s.toml:5: `spare` is 2", "0 to 1"),
     "unknown call": (S + service("a", "plain", "calls = [", "  # who?", "  'echo',", "]"), {}, "s.toml:7: service `a`: unknown service `echo`", "recovery"),
     "unknown call in program": (S + service("a", "plain"), {"plain": "\ncalls = ['b']\n"}, "plain/manifest.toml:2: service `a`: unknown service `b`", "one of"),
     "call without endpoint": (S + service("a", "plain", "calls = ['b']") + service("b", "plain"), {}, "s.toml:5: `a` calls `b`, which has no endpoint", "endpoint = true"),

@@ -22,11 +22,18 @@ PLANTS = {
         "supervisor/core.c", "return s->window_count <= m->intensity;", "return s->window_count <= m->intensity + 1;",
         "deaths in its period|invariant|assertion"),
     "a follower is forgotten": (
-        "supervisor/core.c", "if (serving(state->service[j].state)) kill_into(",
-        "if (state->service[j].state == SERVICE_STATE_RUNNING) kill_into(", "restarts with it|invariant"),
+        "supervisor/core.c", "if (serving(state->service[j].state)) step_kill(",
+        "if (state->service[j].state == SERVICE_STATE_RUNNING) step_kill(", "restarts with it|invariant"),
     "a new supervisor starts nothing": (
-        "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) act(step, SUPERVISOR_ACTION_START, i);", "",
+        "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i);", "",
         "."),
+    "a dead spare is taken for ever": (
+        "supervisor/core_spare.c", "    s->spare = SPARE_NONE;\n    if (s->state == SERVICE_STATE_RUNNING)",
+        "    if (s->state == SERVICE_STATE_RUNNING)", "."),
+    "a spare outlives its service": (
+        "supervisor/core.c", "    if (down_for_good(to)) spare_end(step, i);\n", "", "invariant|stands by for it"),
+    "a spare's name is used twice": (
+        "supervisor/core_spare.c", "s->spare_generation = ++s->issued;", "s->spare_generation = s->issued + 1;", "."),
     "a death counts twice in the ledger": (
         "recovery/core_ledger.c", "        s->attempts[slot]++; /*", "        s->attempts[slot] += 2; /*", "poisoned after"),
     "a torn completion is believed": (

@@ -22,7 +22,7 @@ done
 for name in entry_nonsense slot_clear slot_in_flight slot_take_over ledger_take_over; do
     grep -q "^[a-z].*\\b$name(" "$root/recovery/core_ledger.c" || { echo "model: $name is not in recovery/core_ledger.c"; exit 1; }
 done
-for name in is_current on_death on_complaint kill_into start; do
+for name in is_current on_death on_complaint step_kill start; do
     grep -q "^[a-z].*\\b$name(" "$root/supervisor/core.c" || { echo "model: $name is not in supervisor/core.c"; exit 1; }
 done
 

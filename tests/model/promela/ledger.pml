@@ -272,7 +272,7 @@ end:
     :: atomic { complaints ? g ->
             if
 #ifndef NO_GENERATION
-            :: g == generation && dead < generation -> /* is_current, on_complaint, kill_into */
+            :: g == generation && dead < generation -> /* is_current, on_complaint, step_kill */
 #else
             :: dead < generation ->
 #endif

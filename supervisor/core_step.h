@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * What the files of the policy core share while they make one step. Inside the core only. */
+#ifndef COPPICE_SUPERVISOR_CORE_STEP_H
+#define COPPICE_SUPERVISOR_CORE_STEP_H
+
+#include "core.h"
+
+#define NS_PER_MS         1000000ull
+#define ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
+
+struct step { /* one call of supervisor_step */
+    struct supervisor_state *state;
+    uint64_t now_ns;
+    struct supervisor_action *action;
+    size_t count, max;
+};
+
+static inline const struct manifest_service *entry_of(const struct supervisor_state *state, uint32_t i)
+{
+    return &state->manifest->service[i];
+}
+
+/* core.c */
+struct supervisor_action *step_act(struct step *step, enum supervisor_action_kind kind, uint32_t i);
+void step_deadline(struct step *step, uint32_t i, uint64_t ns);
+
+/* core_spare.c */
+/* It serves: what stands by for it is to be made, if its manifest says so. */
+void spare_due(struct step *step, uint32_t i);
+void spare_on_tick(struct step *step, uint32_t i); /* RUNNING, and its deadline has come */
+void spare_on_standby(struct step *step, uint32_t i, uint32_t generation);
+void spare_on_death(struct step *step, uint32_t i, uint32_t generation);
+/* The generation of the incarnation to be started; 0: they have run out. */
+uint32_t spare_take(struct step *step, uint32_t i);
+void spare_end(struct step *step, uint32_t i); /* whatever stands by for it, if anything does */
+void spare_resume(struct step *step, uint32_t i);
+bool inv_spare(const struct supervisor_state *state, uint32_t i);
+
+#endif

@@ -88,6 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&q, 0, sizeof q);
     memset(given, 0, sizeof given);
     outstanding = device_seen = next = 0;
+    queue_prepare(&q);
     check(queue_init(&q, &t) == OK);
     while (in.left) {
         unsigned what = (unsigned)take(&in, 1);

@@ -54,6 +54,7 @@ static uint16_t device_seen; /* avail entries that the device has taken */
 static void setup(void)
 {
     struct transport t = {0};
+    queue_prepare(&q);
     cr_assert_eq(queue_init(&q, &t), OK);
     bell = 0xffff;
 }

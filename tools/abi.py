@@ -30,6 +30,18 @@ def tokens(text):
         yield found.groups()
 
 
+def check(name, entries):
+    """Each number means one thing in its list; in protocol.def, of one service."""
+    seen = {}
+    for entry in entries:
+        number = next((a for a in entry["args"] if isinstance(a, int)), None)
+        key = (entry["args"][0] if entry["macro"] == "MESSAGE" else entry["macro"], number)
+        other = seen.setdefault(key, entry)
+        if other is not entry:
+            raise ValueError(f"abi/{name}.def: {number} is {other['args'][:2]} and {entry['args'][:2]}")
+    return entries
+
+
 def read(name):
     """All entries of abi/NAME.def in order: numbers as int, adjacent strings joined."""
     entries, macro, args, fresh = [], None, None, True
@@ -52,7 +64,7 @@ def read(name):
             else:
                 args[-1] += value
             fresh = False
-    return entries
+    return check(name, entries)
 
 
 def header(name):

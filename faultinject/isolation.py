@@ -238,12 +238,13 @@ def main():
     p.add_argument("--smp", type=int, default=1)
     p.add_argument("--mem", default="256M")
     p.add_argument("--accel", default="tcg")
+    p.add_argument("--iommu", type=int, choices=(0, 1), default=1)
     p.add_argument("--qemu-extra", default="")
     p.add_argument("--build", default="build")
     args = p.parse_args()
     build = ROOT / args.build
     folder = build / args.what / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    machine = {"smp": args.smp, "mem": args.mem, "accel": args.accel, "extra": args.qemu_extra}
+    machine = {"smp": args.smp, "mem": args.mem, "accel": args.accel, "iommu": bool(args.iommu), "extra": args.qemu_extra}
     if args.what == "attack":
         problems, figures = attack(folder, args.seconds or 60, args.seed, build, **machine)
         h = figures["hostile"]

@@ -89,7 +89,10 @@ def qemu_version():
 
 def qemu_img(path, problem, *words):
     """Runs qemu-img; its failure is put down to the path."""
-    out = subprocess.run(["qemu-img", *words], capture_output=True, text=True)
+    try:
+        out = subprocess.run(["qemu-img", *words], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise EnvironmentProblem("qemu-img is missing: install the package qemu-utils (make deps)") from None
     if out.returncode != 0:
         raise EnvironmentProblem(f"{path}: {problem}: {out.stderr.strip()}")
     return out.stdout

@@ -3,6 +3,7 @@
 check finds what it is there to find, missing packages are named."""
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_environment_sets_no_options():
     result = subprocess.run(["make", "-C", str(ROOT), "-n", "chaos"], capture_output=True, text=True,
                             env={**os.environ, "MAKEFLAGS": "", "SEED": "77", "DISK": "/etc/passwd"})
     assert "77" not in result.stdout and "passwd" not in result.stdout
+
+
+@pytest.mark.parametrize("target", ["chaos", "stress", "leaks", "hostile", "exhaust", "scale", "warm"])
+def test_a_program_takes_the_options_that_its_target_gives_it(target):
+    """Without QEMU and without images each ends for want of them, not over an option."""
+    nothing = "build/nothing-there"
+    lines = make("--no-print-directory", "-n", target, f"BUILD={nothing}").stdout.replace("\\\n", " ").splitlines()
+    try:
+        result = subprocess.run(lines[-1], shell=True, cwd=ROOT, capture_output=True, text=True,
+                                env={"PATH": "/nonexistent", "PYTHONPATH": str(ROOT), "COPPICE_BUILD": nothing})
+    finally:
+        shutil.rmtree(ROOT / nothing, ignore_errors=True)
+    assert result.returncode == 3, result.stderr
+    assert nothing in result.stderr or "qemu" in result.stderr.lower(), result.stderr
 
 
 def test_missing_packages_are_named_with_the_line_to_run():

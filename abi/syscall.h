@@ -50,11 +50,27 @@ enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
  * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8.
  * PEEK: a = address; w0 = the 8 bytes there.
  * MAP:  a = memory handle of the caller, b = vaddr, c = prot: maps all pages into the process.
- * DISARM: forgets an armed strike. w0 = 1 if it had not struck yet. */
-enum inject_op { INJECT_ARM, INJECT_ARM_TAG, INJECT_POKE, INJECT_PEEK, INJECT_MAP, INJECT_DISARM };
+ * UNMAP: a = vaddr: removes the mapping that starts there.
+ * AT:   a = address in text of its own: the armed strike begins to count when the process comes to the
+ *       instruction there (0 to count: that instruction is not executed before the strike).
+ * DISARM: forgets an armed strike. w0 = 1 if it had not struck yet.
+ * Text that the process shares with others (the system image's) is never written, by POKE or AT. */
+enum inject_op {
+    INJECT_ARM,
+    INJECT_ARM_TAG,
+    INJECT_POKE,
+    INJECT_PEEK,
+    INJECT_MAP,
+    INJECT_DISARM,
+    INJECT_UNMAP,
+    INJECT_AT,
+};
 enum inject_action {
     INJECT_KILL = 0, /* end the process, cause INJECTED */
-    INJECT_JUMP = 1, /* continue at address c with rdi = the interrupted address */
+    INJECT_JUMP = 1, /* continue at address c */
+    INJECT_CALL = 2, /* the same; a breakpoint there leads back to the interrupted instruction */
+    INJECT_NOTE = 3, /* nothing: the instruction there is now executed, says the trace */
+    INJECT_ACTIONS,
 };
 
 struct process_info { /* process_info: 128 bytes */

@@ -13,20 +13,46 @@ static struct thread *first_thread(struct process *p)
     return list_empty(&p->threads) ? NULL : container_of(p->threads.next, struct thread, of_process);
 }
 
+uint8_t *inject_text(struct process *p, uint64_t address)
+{
+    struct mapping *map = mapping_find(p, (vaddr_t){address});
+    if (!map || (map->memory->flags & MEMORY_IMMUTABLE)) return NULL;
+    return user_pointer(p, (vaddr_t){address}, 1, RIGHT_EXECUTE);
+}
+
+static bool breakpoint_remove(struct process *p)
+{
+    if (!p->strike.at) return false;
+    uint8_t *text = inject_text(p, p->strike.at);
+    if (text) *text = p->strike.covered;
+    p->strike.at = 0;
+    return true;
+}
+
 void inject_arm(struct process *p, uint64_t instructions, enum inject_action action, uint64_t target)
 {
     struct thread *t = first_thread(p);
     if (!t) return;
     thread_stop(t);
+    (void)breakpoint_remove(p);
     p->strike = (struct strike){.armed = true, .remaining = instructions, .action = action, .target = target};
     arch_context_step(&t->context, true);
     trace(TRACE_ARMED, p->object.tag, instructions, action);
 }
 
+void inject_at(struct process *p, uint64_t address)
+{
+    uint8_t *text = inject_text(p, address);
+    (void)inject_disarm(p);
+    p->strike.at = address;
+    p->strike.covered = *text;
+    *text = ARCH_BREAKPOINT;
+}
+
 uint64_t inject_disarm(struct process *p)
 {
     struct thread *t = first_thread(p);
-    bool was = p->strike.armed;
+    bool was = breakpoint_remove(p) || p->strike.armed;
     p->strike.armed = false;
     if (!t) return was;
     thread_stop(t);
@@ -41,23 +67,44 @@ void inject_process_started(struct process *p)
     inject_arm(p, the_inject.instructions, INJECT_KILL, 0);
 }
 
-void inject_step(struct thread *t)
+static void strike(struct thread *t)
 {
     struct process *p = t->process;
-    if (!p->strike.armed) {
-        arch_context_step(&t->context, false);
-        return;
-    }
-    if (p->strike.remaining > 1) {
-        p->strike.remaining--;
-        return;
-    }
     uint64_t rip = arch_context_rip(&t->context);
     p->strike.armed = false;
     arch_context_step(&t->context, false);
     trace(TRACE_STRIKE, p->object.tag, p->strike.action, rip);
-    if (p->strike.action == INJECT_JUMP)
+    if (p->strike.action == INJECT_KILL) process_kill(p, CAUSE_INJECTED, 0, rip);
+    if (p->strike.action == INJECT_CALL) p->strike.back = rip;
+    if (p->strike.action == INJECT_CALL || p->strike.action == INJECT_JUMP)
         arch_context_jump(&t->context, p->strike.target);
+}
+
+void inject_step(struct thread *t)
+{
+    struct process *p = t->process;
+    if (!p->strike.armed)
+        arch_context_step(&t->context, false);
+    else if (p->strike.remaining > 1)
+        p->strike.remaining--;
     else
-        process_kill(p, CAUSE_INJECTED, 0, rip);
+        strike(t);
+}
+
+bool inject_breakpoint(struct thread *t)
+{
+    struct process *p = t->process;
+    uint64_t at = arch_context_rip(&t->context) - 1; /* it has been executed */
+    if (p->strike.at && p->strike.at == at) {
+        (void)breakpoint_remove(p);
+        arch_context_jump(&t->context, at);
+        p->strike.armed = true;
+        arch_context_step(&t->context, true);
+        if (!p->strike.remaining) strike(t);
+        return true;
+    }
+    if (!p->strike.back) return false;
+    arch_context_jump(&t->context, p->strike.back);
+    p->strike.back = 0;
+    return true;
 }

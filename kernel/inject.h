@@ -16,6 +16,11 @@ struct inject *inject_object(void); /* the only one */
 void inject_arm(struct process *p, uint64_t instructions, enum inject_action action, uint64_t target);
 uint64_t inject_disarm(struct process *p);
 void inject_process_started(struct process *p);
-void inject_step(struct thread *t); /* one instruction of it has run */
+void inject_at(struct process *p,
+               uint64_t address);         /* an armed strike counts from there; inject_text holds */
+void inject_step(struct thread *t);       /* one instruction of it has run */
+bool inject_breakpoint(struct thread *t); /* it executed one; false: not ours */
+/* A byte of text that the process shares with nobody, or NULL. */
+uint8_t *inject_text(struct process *p, uint64_t address);
 
 #endif

@@ -21,11 +21,14 @@
 #define SIGNAL_CREDIT     64u
 #define LOG_BURST         (256u << 10) /* bytes of log lines a service may write at once, and again in a second */
 
-struct strike { /* what the injector armed */
-    bool armed;
-    uint64_t remaining; /* instructions */
+struct strike {         /* what the injector armed */
+    bool armed;         /* instructions are being counted */
+    uint64_t remaining; /* of them */
     enum inject_action action;
     uint64_t target;
+    uint64_t at;     /* the count begins when the breakpoint there is executed; 0: it has begun */
+    uint8_t covered; /* by the breakpoint */
+    uint64_t back;   /* a CALL is under way and returns to here; 0: none is */
 };
 
 struct process {          /* a page of its own */

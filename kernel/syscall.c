@@ -342,14 +342,19 @@ static status_t sys_memory_map(struct thread *t, struct context *c)
     return OK;
 }
 
+static status_t memory_unmap(struct process *p, uint64_t at)
+{
+    struct mapping *map = mapping_find(p, (vaddr_t){at});
+    REQUIRE(map && map->start.v == at, E_NOT_FOUND);
+    mapping_destroy(map);
+    return OK;
+}
+
 static status_t sys_memory_unmap(struct thread *t, struct context *c)
 {
     struct process *p;
     TRY(decode_process(t, c->handle, &p));
-    struct mapping *map = mapping_find(p, (vaddr_t){c->info});
-    REQUIRE(map && map->start.v == c->info, E_NOT_FOUND);
-    mapping_destroy(map);
-    return OK;
+    return memory_unmap(p, c->info);
 }
 
 static status_t sys_memory_info(struct thread *t, struct context *c)
@@ -694,6 +699,7 @@ static status_t inject_memory(struct process *p, struct context *c, bool poke)
     uint64_t width = poke ? c->w[3] : 8;
     REQUIRE(width == 1 || width == 2 || width == 4 || width == 8, E_ARGUMENT);
     void *at = user_pointer(p, (vaddr_t){c->w[1]}, width, poke ? RIGHT_WRITE : RIGHT_READ);
+    if (!at && poke && width == 1) at = inject_text(p, c->w[1]);
     REQUIRE(at, E_ADDRESS);
     if (poke) {
         __builtin_memcpy(at, &c->w[2], width);
@@ -724,7 +730,7 @@ static status_t sys_inject(struct thread *t, struct context *c)
     REQUIRE(p->state == PROCESS_RUNNING, E_STATE);
     switch (c->w[0]) {
     case INJECT_ARM:
-        REQUIRE(c->w[2] == INJECT_KILL || (c->w[2] == INJECT_JUMP && c->w[3] < USER_END), E_ARGUMENT);
+        REQUIRE(c->w[2] < INJECT_ACTIONS && c->w[3] < USER_END, E_ARGUMENT);
         inject_arm(p, c->w[1], (enum inject_action)c->w[2], c->w[3]);
         return OK;
     case INJECT_PEEK: return inject_memory(p, c, false);
@@ -736,6 +742,12 @@ static status_t sys_inject(struct thread *t, struct context *c)
         mapping_bind(mapping_find(p, (vaddr_t){c->w[2]}), cap_lookup(t->process, c->w[1]));
         return OK;
     case INJECT_DISARM: c->w[0] = inject_disarm(p); return OK;
+    case INJECT_UNMAP: return memory_unmap(p, c->w[1]);
+    case INJECT_AT:
+        REQUIRE(p->strike.armed, E_STATE);
+        REQUIRE(inject_text(p, c->w[1]), E_ADDRESS);
+        inject_at(p, c->w[1]);
+        return OK;
     default: return E_ARGUMENT;
     }
 }
@@ -825,7 +837,8 @@ struct context *kernel_timer(void)
 struct context *kernel_exception(enum cause cause, uint64_t address)
 {
     struct thread *t = current();
-    process_kill(t->process, cause, address, arch_context_rip(&t->context));
+    if (cause != CAUSE_BREAKPOINT || !inject_breakpoint(t))
+        process_kill(t->process, cause, address, arch_context_rip(&t->context));
     return sched_switch();
 }
 

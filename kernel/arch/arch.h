@@ -41,8 +41,9 @@ void arch_space_switch(struct process *p);
 
 /* --- Register state ----------------------------------------------------------------------------- */
 void arch_context_init(struct context *c, uint64_t entry, uint64_t stack_top, uint64_t arg);
-void arch_context_step(struct context *c, bool on);         /* trap after each user instruction */
-void arch_context_jump(struct context *c, uint64_t target); /* rdi = old rip; rip = target */
+void arch_context_step(struct context *c, bool on); /* trap after each user instruction */
+#define ARCH_BREAKPOINT 0xccu /* the one byte of a breakpoint instruction; rip is then behind it */
+void arch_context_jump(struct context *c, uint64_t target);
 uint64_t arch_context_rip(const struct context *c);
 void arch_context_again(
     struct context *c); /* after a system call: it is made again when the thread resumes */

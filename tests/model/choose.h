@@ -189,9 +189,9 @@ static void arguments_hardware(struct call *c)
     case SYS_dma_bus_master: c->a[1] = below(2); break;
     case SYS_inject:
         c->a[1] = random_handle(OBJECT_PROCESS);
-        c->a[2] = below(7);
+        c->a[2] = below(8);
         c->a[3] = c->a[2] == INJECT_POKE || c->a[2] == INJECT_PEEK ? ELF_DATA + below(0x3000) : below(20);
-        c->a[4] = below(3);
+        c->a[4] = below(INJECT_ACTIONS);
         c->a[5] = below(9);
         if (c->a[2] == INJECT_MAP) c->a[2] = INJECT_PEEK; /* mappings come by memory_map here */
         break;

@@ -63,10 +63,10 @@ Test(inject, a_jump_goes_on_elsewhere)
 {
     expect_ok(inject(target.handle, INJECT_ARM, 3, INJECT_JUMP, 0x500000));
     run_as(target.thread);
-    uint64_t rip = target.thread->context.arch.rip;
+    uint64_t rdi = target.thread->context.handle;
     cr_assert(run(3));
     cr_assert_eq(target.thread->context.arch.rip, 0x500000);
-    cr_assert_eq(target.thread->context.handle, rip + 12);
+    cr_assert_eq(target.thread->context.handle, rdi);
     cr_assert(!target.thread->context.arch.step);
     cr_assert(run(100));
 }
@@ -146,9 +146,15 @@ Test(inject, what_is_refused)
     handle_t manage = make(cap_derive, target.handle, RIGHT_MANAGE, 0);
     expect_status(inject(manage, INJECT_ARM, 1, INJECT_KILL, 0), E_RIGHTS);
     expect_status(sys(inject, target.handle, target.handle, INJECT_ARM, 1, INJECT_KILL, 0), E_TYPE);
-    expect_status(inject(target.handle, INJECT_ARM, 1, 2, 0), E_ARGUMENT);
+    expect_status(inject(target.handle, INJECT_ARM, 1, INJECT_ACTIONS, 0), E_ARGUMENT);
+    expect_status(inject(target.handle, INJECT_AT, ELF_TEXT, 0, 0), E_STATE);
+    expect_ok(inject(target.handle, INJECT_ARM, 1, INJECT_NOTE, 0));
+    expect_status(inject(target.handle, INJECT_AT, ELF_TEXT, 0, 0), E_ADDRESS); /* everybody's */
+    expect_status(inject(target.handle, INJECT_AT, ELF_DATA, 0, 0), E_ADDRESS);
+    expect_status(inject(target.handle, INJECT_POKE, ELF_TEXT, 0, 1), E_ADDRESS);
+    expect_status(inject(target.handle, INJECT_UNMAP, ELF_TEXT + PAGE_SIZE, 0, 0), E_NOT_FOUND);
     expect_status(inject(target.handle, INJECT_ARM, 1, INJECT_JUMP, USER_END), E_ARGUMENT);
-    expect_status(inject(target.handle, 6, 1, 0, 0), E_ARGUMENT);
+    expect_status(inject(target.handle, 8, 1, 0, 0), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, target.handle, 1ul << 32, 1, 0, 0), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, 0, INJECT_ARM_TAG, 2, INJECT_JUMP, 9ul << 32), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, 0, INJECT_ARM_TAG, 2, INJECT_KILL, 4096ul << 32), E_ARGUMENT);
@@ -157,6 +163,91 @@ Test(inject, what_is_refused)
     expect_ok(sys(process_kill, target.handle, CAUSE_KILLED));
     expect_status(inject(target.handle, INJECT_ARM, 1, INJECT_KILL, 0), E_STATE);
     expect_status(inject(target.handle, INJECT_PEEK, ELF_DATA, 0, 0), E_STATE);
+}
+
+#define OWN_TEXT USER_DYNAMIC
+
+/* Text that the target shares with nobody, no-operations throughout. */
+static void own_text(void)
+{
+    handle_t m = make(memory_create, 0, 1, 0);
+    expect_ok(inject(target.handle, INJECT_MAP, m, OWN_TEXT, RIGHT_READ | RIGHT_EXECUTE));
+    for (uint64_t i = 0; i < 16; i++) expect_ok(inject(target.handle, INJECT_POKE, OWN_TEXT + i, 0x90, 1));
+}
+
+static uint8_t text_at(uint64_t address)
+{
+    return *(uint8_t *)user_pointer(target.process, (vaddr_t){address}, 1, RIGHT_READ);
+}
+
+/* The target executes the instruction at address, which is a breakpoint; false: it died of it. */
+static bool executes_breakpoint(uint64_t address)
+{
+    run_as(target.thread);
+    target.thread->context.arch.rip = address + 1;
+    kernel_exception(CAUSE_BREAKPOINT, 0);
+    return target.process->state == PROCESS_RUNNING;
+}
+
+Test(inject, a_strike_waits_for_its_instruction)
+{
+    own_text();
+    expect_ok(inject(target.handle, INJECT_ARM, 0, INJECT_NOTE, 0));
+    expect_ok(inject(target.handle, INJECT_AT, OWN_TEXT + 5, 0, 0));
+    cr_assert_eq(text_at(OWN_TEXT + 5), ARCH_BREAKPOINT);
+    run_as(target.thread);
+    cr_assert(run(100) && trace_count(TRACE_STRIKE) == 0, "nothing happens elsewhere");
+    cr_assert(executes_breakpoint(OWN_TEXT + 5));
+    cr_assert_eq(text_at(OWN_TEXT + 5), 0x90);
+    cr_assert_eq(target.thread->context.arch.rip, OWN_TEXT + 5, "what was covered is executed next");
+    cr_assert_eq(trace_count(TRACE_STRIKE), 1);
+    cr_assert(!target.thread->context.arch.step);
+    cr_assert_not(executes_breakpoint(OWN_TEXT + 5), "the next one is nobody's");
+}
+
+Test(inject, it_counts_from_there)
+{
+    own_text();
+    expect_ok(inject(target.handle, INJECT_ARM, 3, INJECT_KILL, 0));
+    expect_ok(inject(target.handle, INJECT_AT, OWN_TEXT + 1, 0, 0));
+    cr_assert(executes_breakpoint(OWN_TEXT + 1));
+    cr_assert(run(2));
+    cr_assert(!run(1));
+    cr_assert_eq(target.process->cause, CAUSE_INJECTED);
+}
+
+Test(inject, what_waits_is_disarmed)
+{
+    own_text();
+    expect_ok(inject(target.handle, INJECT_ARM, 3, INJECT_KILL, 0));
+    expect_ok(inject(target.handle, INJECT_AT, OWN_TEXT + 1, 0, 0));
+    cr_assert_eq(inject(target.handle, INJECT_DISARM, 0, 0, 0).w[0], 1);
+    cr_assert_eq(text_at(OWN_TEXT + 1), 0x90);
+    expect_ok(inject(target.handle, INJECT_ARM, 3, INJECT_KILL, 0));
+    expect_ok(inject(target.handle, INJECT_AT, OWN_TEXT + 2, 0, 0));
+    expect_ok(inject(target.handle, INJECT_ARM, 1, INJECT_NOTE, 0)); /* the last word holds */
+    cr_assert_eq(text_at(OWN_TEXT + 2), 0x90);
+}
+
+Test(inject, a_call_comes_back)
+{
+    expect_ok(inject(target.handle, INJECT_ARM, 2, INJECT_CALL, 0x500000));
+    run_as(target.thread);
+    uint64_t rip = target.thread->context.arch.rip;
+    cr_assert(run(2));
+    cr_assert_eq(target.thread->context.arch.rip, 0x500000);
+    cr_assert(executes_breakpoint(0x500010));
+    cr_assert_eq(target.thread->context.arch.rip, rip + 8);
+    cr_assert_not(executes_breakpoint(0x500010), "once");
+}
+
+Test(inject, text_is_exchanged)
+{
+    own_text();
+    expect_ok(inject(target.handle, INJECT_UNMAP, OWN_TEXT, 0, 0));
+    cr_assert_null(mapping_find(target.process, (vaddr_t){OWN_TEXT}));
+    own_text();
+    account_check(process_root);
 }
 
 /* A strike while the target waits in a call: it is struck when it runs again. */

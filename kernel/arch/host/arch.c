@@ -331,11 +331,7 @@ void arch_context_init(struct context *c, uint64_t entry, uint64_t stack_top, ui
 
 void arch_context_step(struct context *c, bool on) { c->arch.step = on; }
 
-void arch_context_jump(struct context *c, uint64_t target)
-{
-    c->handle = c->arch.rip;
-    c->arch.rip = target;
-}
+void arch_context_jump(struct context *c, uint64_t target) { c->arch.rip = target; }
 
 uint64_t arch_context_rip(const struct context *c) { return c->arch.rip; }
 void arch_context_again(struct context *c) { c->arch.again = true; }

@@ -114,7 +114,6 @@ void arch_context_step(struct context *c, bool on)
 
 void arch_context_jump(struct context *c, uint64_t target)
 {
-    c->handle = c->arch.rip;
     c->arch.rip = rip_safe(target);
     c->arch.way = WAY_IRET;
 }

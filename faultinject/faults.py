@@ -6,6 +6,8 @@ A row that the injector in the guest carries out names its mechanism (`how`) and
 target, the snippet (`code`, faultinject/injector/gadgets.c). A row without `how` is carried out by the host."""
 import dataclasses
 
+from faultinject.mutation import CLASSES
+
 FAMILIES = {  # of faults, in the order of lists
     "process": "the driver's process ends, hangs, or uses up what it has",
     "memory": "what the driver computes with is not what it was",
@@ -14,11 +16,22 @@ FAMILIES = {  # of faults, in the order of lists
     "system": "several things at once",
 }
 PROOFS = {  # name -> what the judge looks for; an activated fault is one with its proof
+    "executed": "STRIKE (NOTE) of the target in the kernel's trace: it came to the changed instruction, and executed it next",
     "struck": "STRIKE of the target in the kernel's trace: it was stopped at that instruction, and the fault was done there",
     "poked": "POKED of the target in the kernel's trace: its memory was written",
+    "spoiled": "POKED of recovery and STRIKE of the target in the kernel's trace: its checkpoint was written, and it was ended",
     "killed": "DEATH of every driver in the kernel's trace",
 }
-MECHANISMS = ("kill", "jump", "garbage", "all")  # what the injector in the guest can do
+MECHANISMS = {  # of the injector in the guest
+    "kill": "ends the target at an instruction",
+    "jump": "makes it run a snippet from there, and not come back",
+    "call": "makes it run a snippet there, and go on",
+    "text": "gives it a copy of its text with one instruction changed",
+    "corrupt": "writes into its memory while it does not run",
+    "checkpoint": "writes into recovery's memory, then ends the target",
+    "garbage": "as corrupt, for what its clients read",
+    "all": "has the supervisor end every driver",
+}
 
 BLOCK = ("virtio_blk", "virtio_disk")
 SERVED = BLOCK + ("serial", "echo")
@@ -36,7 +49,10 @@ class Fault:
     targets: tuple          # services
     how: str = ""           # mechanism of the injector; "": the host's
     code: str = ""          # snippet that the target is made to run
+    region: str = ""        # call of flip_word, store: data, heap (what it has mapped), buffer (its clients' data)
+    at: str = ""            # function at whose entry it is struck
     weight: int = 0         # in the group "mix", the everyday campaign
+    apart: bool = False     # in no group: to be asked for by name
     exception: bool = False  # of the group "exception"
 
 
@@ -59,6 +75,56 @@ TABLE = (
     Fault("loop", "process", "it spins for ever", AT_RANDOM, "struck", STRUCK, how="jump", code="loop", weight=5),
     Fault("block", "process", "it waits for ever for what nobody can signal", AT_RANDOM, "struck", STRUCK, how="jump",
           code="block", weight=5),
+    Fault("livelock", "process", "it makes system calls for ever and gets nowhere", AT_RANDOM, "struck", STRUCK, how="jump",
+          code="livelock"),
+    Fault("slow", "process", "it is held up for 0.5 to 20 ms", AT_RANDOM, "struck", STRUCK, how="call", code="spin"),
+    Fault("leak_memory", "process", "it takes all memory that it may have, and goes on", AT_RANDOM, "struck", STRUCK, how="call",
+          code="leak_memory"),
+    Fault("leak_handles", "process", "it makes all objects that it may have, and goes on", AT_RANDOM, "struck", STRUCK, how="call",
+          code="leak_handles"),
+
+    Fault("flip_register", "memory", "a bit of a register turns round", AT_RANDOM + ": general registers, stack pointer, flags",
+          "struck", STRUCK, how="call", code="flip_register"),
+    Fault("flip_stack", "memory", "a bit of its stack turns round", AT_RANDOM + ": a word between stack pointer and top", "struck",
+          STRUCK, how="call", code="flip_stack"),
+    Fault("flip_data", "memory", "a bit of its variables turns round", AT_RANDOM + ": a word of .data or .bss", "struck", STRUCK,
+          how="call", code="flip_word", region="data"),
+    Fault("flip_heap", "memory", "a bit of what it has mapped turns round",
+          AT_RANDOM + ": a word of device queues, staging, ledgers, hints", "struck", STRUCK, how="call", code="flip_word", region="heap"),
+    Fault("flip_text", "memory", "a bit of its program turns round", "an instruction of the text, as it is about to be executed",
+          "executed", STRUCK, how="text", code="bit"),
+    Fault("wild_store", "memory", "it stores a word where it should not",
+          AT_RANDOM + ": to its variables, to what it has mapped, to its program, to nowhere", "struck", STRUCK, how="call", code="store",
+          region="wild"),
+    Fault("flip_buffer", "memory", "a bit of its clients' data turns round",
+          AT_RANDOM + ": a word of a session's buffers; nobody but a client with sums of its own can tell", "struck",
+          BLOCK + ("serial",), how="call", code="flip_word", region="buffer", apart=True),
+
+    *(Fault("mutate_" + kind, "mutation", what, "an instruction of the text, as it is about to be executed", "executed", STRUCK,
+            how="text", code=kind) for kind, what in CLASSES.items() if kind != "bit"),
+
+    Fault("truncated", "protocol", "it completes requests with the low byte of their number", "ledger entries of requests in flight",
+          "poked", BLOCK, how="corrupt", code="truncated"),
+    Fault("duplicated", "protocol", "it announces every completion again", "hints of all slots", "poked", BLOCK, how="corrupt",
+          code="duplicated"),
+    Fault("reordered", "protocol", "it completes two requests in each other's slots", "ledger entries of two requests in flight", "poked",
+          BLOCK, how="corrupt", code="reordered"),
+    Fault("delayed", "protocol", "it is held up for 0.5 to 20 ms before it reports a completion", "the entry of `driver_complete`",
+          "struck", BLOCK, how="call", code="spin", at="driver_complete"),
+    Fault("unsent", "protocol", "it forgets a request: the completion is never sent", "its record of a request in flight", "poked", BLOCK,
+          how="corrupt", code="unsent"),
+    Fault("flood", "protocol", "it signals its client for ever", AT_RANDOM, "struck", BLOCK + ("serial",), how="jump", code="flood"),
+    Fault("stale_handle", "protocol", "it uses a handle of an earlier life of its slot",
+          "recovery, supervisor, doorbell, endpoint or a client's notification", "poked", SERVED, how="corrupt", code="stale_handle"),
+    Fault("corrupt_ledger", "protocol", "a word of a session's ledger is another one", "ledger or stream indices", "poked",
+          BLOCK + ("serial",), how="corrupt", code="ledger"),
+    Fault("corrupt_hint", "protocol", "a session's hints are other ones", "submit and complete bits", "poked", BLOCK, how="corrupt",
+          code="hint"),
+    Fault("corrupt_ring", "protocol", "a word of the ring that it shares with the device is another one", "the virtqueue's memory", "poked",
+          BLOCK, how="corrupt", code="ring"),
+    Fault("corrupt_checkpoint", "protocol", "its latest checkpoint is spoiled, then it is ended",
+          "length, sums or data of the checkpoint, in recovery's memory; then an instruction of the driver", "spoiled", SERVED,
+          how="checkpoint"),
     Fault("garbage", "protocol", "it writes nonsense where its clients read completions",
           "ledger entries of requests in flight: ids of the future, of another slot, unknown status", "poked", BLOCK,
           how="garbage", weight=6),
@@ -72,6 +138,8 @@ BY_NAME = {fault.name: fault for fault in TABLE}
 GROUPS = {  # a name for several faults -> weights
     "exception": {f.name: 1 for f in TABLE if f.exception},
     "mix": {f.name: f.weight for f in TABLE if f.weight},
+    **{family: {f.name: 1 for f in TABLE if f.family == family and not f.apart} for family in FAMILIES if family != "system"},
+    "every": {f.name: 1 for f in TABLE if not f.apart},
 }
 DRIVER_GROUPS = {  # a name for several services -> weights
     "mix": {"virtio_blk": 85, "serial": 5, "echo": 5, "pci": 5},
@@ -84,6 +152,12 @@ DRIVERS = {  # service -> what it is
     "echo": "no device: answers calls",
     "pci": "enumerates the bus; its restart takes the block drivers with it",
 }
+
+
+def counted(name):
+    """Its place is a number of instructions."""
+    fault = BY_NAME[name]
+    return fault.proof == "struck" and not fault.at
 
 
 def of_service(service):
@@ -104,8 +178,8 @@ def list_faults():
             continue
         yield f"{family}: {what}"
         for f in rows:
-            yield f"  {f.name:<18}{f.what}"
-            yield f"  {'':<18}at: {f.where}; of: {targets_text(f)}; proof: {f.proof}"
+            yield f"  {f.name:<19}{f.what}"
+            yield f"  {'':<19}at: {f.where}; of: {targets_text(f)}; proof: {f.proof}"
     yield "proofs:"
     for name, text in PROOFS.items():
         yield f"  {name:<18}{text}"

@@ -107,6 +107,7 @@ def parser():
     sub = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     s = sub.add_parser("run", help="run a campaign", allow_abbrev=False)
     add_choice_options(s)
+    s.add_argument("--each", type=whole(1, 10_000), metavar="N", help="N trials of each driver with each fault, instead of --kills")
     add_fleet_options(s)
     add_machine_options(s)
     s.set_defaults(function=cmd_run)
@@ -186,7 +187,8 @@ def check_environment(args):
 
 
 def cmd_run(args):
-    trials = plan.make_plan(args.seed, args.kills, args.driver, args.fault, bool(args.disk))
+    make, size = (plan.make_each, args.each) if args.each else (plan.make_plan, args.kills)
+    trials = make(args.seed, size, args.driver, args.fault, bool(args.disk))
     qemu.split_extra(args.qemu_extra)
     check_environment(args)
     options = campaign.Options(
@@ -214,7 +216,8 @@ def run_fleet(args, options):
     else:
         started = datetime.datetime.now(datetime.timezone.utc)
         folder = campaign.make_folder(args.out, started, args.seed)
-        asked = {"schema_version": fleet.SCHEMA_VERSION, "seed": args.seed, "kills": len(options.plan), "driver": args.driver,
+        asked = {"schema_version": fleet.SCHEMA_VERSION, "seed": args.seed, "kills": len(options.plan), "each": args.each,
+                 "driver": args.driver,
                  "fault": args.fault, "smp": args.smp, "mem": args.mem, "accel": args.accel, "iommu": bool(args.iommu),
                  "qemu_extra": args.qemu_extra,
                  "shard": args.shard, "batch": args.batch or fleet.BATCH, "fresh_boot": args.fresh_boot,
@@ -239,7 +242,8 @@ def resumed(options, asked, folder):
     """The options of the campaign in folder; only where it runs is this command's."""
     if asked["image_sha256"] != options.image_sha256():
         raise plan.UsageProblem(f"{folder}: was begun with another image; its trials and new ones cannot be one campaign")
-    trials = plan.make_plan(asked["seed"], asked["kills"], asked["driver"], asked["fault"])
+    make, size = (plan.make_each, asked["each"]) if asked.get("each") else (plan.make_plan, asked["kills"])
+    trials = make(asked["seed"], size, asked["driver"], asked["fault"])
     return dataclasses.replace(options, plan=trials, **{key: asked[key] for key in ("seed", "driver", "fault", "smp", "mem",
                                                                                     "accel", "iommu", "qemu_extra")})
 

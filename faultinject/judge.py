@@ -11,6 +11,7 @@ RESTARTED_WITH = "DEPENDENCY"  # cause of a death that the manifest asks for
 SERVICE_DRIVER = 2             # enum service_flags in abi/manifest.h
 STATE_ABSENT = 7               # abi/states.def
 NOT_CLIENTS = ("supervisor", "recovery", "pci", "injector")
+NOTE = 3  # enum inject_action in abi/syscall.h
 LOADED = "virtio_blk"  # its client always waits for something: the workload
 BLOCK_SERVICES = ("virtio_blk", "virtio_disk")
 
@@ -29,6 +30,7 @@ class Evidence:
     lost: list = dataclasses.field(default_factory=list)        # verify.Finding
     events: dict = dataclasses.field(default_factory=dict)      # mismatch, duplicate, io_error -> count
     typing: list = dataclasses.field(default_factory=list)      # typist's problems
+    aim: str = ""                    # where exactly, in words
     disk_in_use: bool = True         # virtio_disk had a client with work until the trial ended
 
 
@@ -57,8 +59,14 @@ def activated(e):
     proof = faults.BY_NAME[e.trial.fault].proof
     if proof == "killed":
         return {names.get(d.service) for d in e.window.deaths} >= targets(e)
-    marks = {"struck": e.window.strikes, "poked": e.window.pokes}[proof]
-    return any(names.get(m.service) == e.trial.service for m in marks)
+    struck = [m for m in e.window.strikes if names.get(m.service) == e.trial.service]
+    if proof == "executed":
+        return any(m.a == NOTE for m in struck)
+    if proof == "spoiled":
+        return bool(struck) and any(names.get(m.service) == "recovery" for m in e.window.pokes)
+    if proof == "poked":
+        return any(names.get(m.service) == e.trial.service for m in e.window.pokes)
+    return bool(struck)
 
 
 def injected_deaths(e):
@@ -94,6 +102,11 @@ def strangers(e):
         count[name] = count.get(name, 0) + 1
         if name not in meant or count[name] > injected_deaths(e):
             out.append(f"{name} died: {cause}")
+    for at, d in enumerate(e.window.cleaned):
+        name = names.get(d.service, f"service {d.service}")
+        explained = phases.cause_name(d.a) == RESTARTED_WITH or orphaned(e, d, e.window.cleaned[:at])
+        if name != e.trial.service and not explained:
+            out.append(f"{name} died when {e.trial.service} was ended: {phases.cause_name(d.a)}")
     return out
 
 
@@ -101,6 +114,8 @@ def harm(e, found):
     """(outcome, why) of a fault that took effect, worst first."""
     if any(f.kind == "corrupt" for f in e.lost) or e.events.get("mismatch"):
         return "silent_corruption", "; ".join(f.text() for f in e.lost[:1]) or "a record read back was wrong"
+    if e.report.get("wrong"):
+        return "silent_corruption", "a call was answered with other words"
     if e.lost:
         return "recovered_with_loss", e.lost[0].text()
     if e.events.get("duplicate"):
@@ -114,6 +129,8 @@ def harm(e, found):
         return "cascaded", others[0]
     if e.window.leaks:
         return "degraded", "a dead process owned something"
+    if e.report.get("stuck"):
+        return "degraded", "a client waited in vain, and nobody noticed"
     if e.report.get("rescued"):
         return "degraded", "nobody noticed the fault"
     if not e.report.get("settled"):
@@ -162,7 +179,7 @@ def record(e, replay):
     return {
         "schema_version": 1, "n": e.trial.n, "service": e.trial.service, "fault": e.trial.fault,
         "delay_us": e.trial.delay_us, "instructions": e.trial.instructions, "second": e.trial.second,
-        "trial_seed": e.trial.seed, "outcome": outcome, "why": why,
+        "trial_seed": e.trial.seed, "aim": e.aim, "outcome": outcome, "why": why,
         "activated": outcome == "kernel_panic" or bool(live and activated(e)),
         "cause": main.cause if main else None,
         "in_flight": in_flight(e, found),

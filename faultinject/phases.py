@@ -64,15 +64,19 @@ class Window:
     gave_up: list = dataclasses.field(default_factory=list)  # service indices
     poisoned: int = 0
     leaks: int = 0
+    cleaned: list = dataclasses.field(default_factory=list)  # deaths after the injector began to clean up
 
     def __post_init__(self):
+        deaths = self.deaths
         for e in self.entries:
-            if e.event == "STRIKE":
+            if e.mark == "CLEANED":
+                deaths = self.cleaned
+            elif e.event == "STRIKE":
                 self.strikes.append(e)
             elif e.event == "POKED":
                 self.pokes.append(e)
             elif e.event == "DEATH":
-                self.deaths.append(e)
+                deaths.append(e)
             elif e.event == "LEAK":
                 self.leaks += 1
             elif e.mark == "GAVE_UP":

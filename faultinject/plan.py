@@ -38,14 +38,9 @@ class Trial:
     second: int         # double: instructions of the successor; else 0
     seed: int           # for what the guest chooses
 
-    def order(self):
-        fault = faults.BY_NAME[self.fault]
-        return {"op": "trial", "how": fault.how, "code": fault.code} | dataclasses.asdict(self)
-
     def where(self):
         more = f"+{self.second}" if self.second else ""
-        counted = faults.BY_NAME[self.fault].proof == "struck"
-        return f"{self.fault}@{self.instructions}{more}" if counted else self.fault
+        return f"{self.fault}@{self.instructions}{more}" if faults.counted(self.fault) else self.fault
 
 
 def allowed(names):
@@ -91,6 +86,22 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
 def make_plan(seed, kills, driver="mix", fault="mix", disk=False):
     check(driver, fault, disk)
     return [make_trial(seed, n, driver, fault, disk) for n in range(1, kills + 1)]
+
+
+def pairs(driver="all", fault="every", disk=False):
+    """(service, fault) of all that these words mean and that makes sense."""
+    kinds = [kind for kind in FAULTS if kind in GROUPS.get(fault, {fault: 1})]
+    services = [driver] if driver in SERVICES else [name for name in SERVICES if name in services_of(driver, "kill", disk)]
+    found = [(service, kind) for service in services for kind in kinds if kind in SERVICES[service]]
+    return found + [("all", kind) for kind in kinds if faults.BY_NAME[kind].how == "all"]
+
+
+def make_each(seed, times, driver="all", fault="every", disk=False):
+    """Every pair of driver and fault so often, one after the other."""
+    check(driver, fault, disk)
+    wanted = pairs(driver, fault, disk)
+    return [make_trial(seed, n, "mix" if service == "all" else service, kind, disk)
+            for n, (service, kind) in enumerate(wanted * times, 1)]
 
 
 def write(plan, path):

@@ -32,8 +32,7 @@ def milliseconds(us):
 def trial_text(line):
     """One line a trial, with the command that runs it again."""
     flight = "" if line["in_flight"] is None else f", {line['in_flight']} in flight"
-    counted = faults.BY_NAME[line["fault"]].proof == "struck"
-    where = f"{line['fault']}@{line['instructions']}" if counted else line["fault"]
+    where = f"{line['fault']}@{line['instructions']}" if faults.counted(line["fault"]) else line["fault"]
     where += f"+{line['second']}" if line["second"] else ""
     why = f" ({line['why']})" if line["why"] else ""
     return (f"{line['n']:>5}  {line['service']:<11} {where:<20} {line['outcome']:<14} "
@@ -126,6 +125,10 @@ def facts(s):
     flight = s["in_flight"]
     yield (f"{s['injected']} faults injected, {s['activated']} activated, {s['recovered']} recovered: "
            f"{s['recovered'] / max(1, s['activated']):.1%} (95 %: {low:.1%} to {high:.1%})")
+    if s.get("unharmed", s["recovered"]) != s["recovered"]:
+        low, high = s["unharmed_rate_95"]
+        yield (f"recovered, or masked and everybody served: {s['unharmed']} of {s['activated']}: "
+               f"{s['unharmed'] / s['activated']:.2%} (95 %: {low:.2%} to {high:.2%})")
     yield "outcomes: " + ", ".join(f"{n} {name}" for name, n in s["outcomes"].items() if n)
     if flight["kills"]:
         yield (f"requests in flight: at {flight['with_requests']} of {flight['kills']} strikes on a block driver "

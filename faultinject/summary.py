@@ -109,12 +109,14 @@ def summarise(run, trials):
     outcomes = {o: sum(t["outcome"] == o for t in trials) for o in OUTCOMES}
     activated = sum(t["activated"] for t in trials)
     recovered = sum(t["activated"] and t["outcome"] == "recovered" for t in trials)
+    masked = sum(t["activated"] and t["outcome"] == "masked" for t in trials)
     s = {
         "schema_version": SCHEMA_VERSION,
         **{key: run.get(key) for key in ("seed", "kills", "driver", "fault", "accel", "qemu", "smp", "mem", "image_sha256",
                                          "started", "seconds", "trouble")},
         "injected": len(trials), "activated": activated, "outcomes": outcomes,
         "recovered": recovered, "recovered_rate_95": wilson(recovered, activated),
+        "unharmed": recovered + masked, "unharmed_rate_95": wilson(recovered + masked, activated),
         **times(trials),
         "in_flight": in_flight(trials),
         "lost_acknowledged_writes": sum(t["lost"] for t in trials) + outside.get("lost", 0),

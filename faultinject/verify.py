@@ -46,6 +46,11 @@ def record_seq(block, place, seed):
     return words[1]
 
 
+def stray_seq(block, seed):
+    """The sequence number of a good record of this run, wherever it belongs."""
+    return record_seq(block, words_of(block)[2], seed) if len(block) == RECORD_BYTES else None
+
+
 @dataclasses.dataclass
 class Acks:
     """Acknowledged writes as they arrive. `trial` is the trial during which an acknowledgement came."""
@@ -55,7 +60,7 @@ class Acks:
     count: int = 0
     last: dict = dataclasses.field(default_factory=dict)   # place -> (seq, trial)
     repeated: list = dataclasses.field(default_factory=list)
-    seen: bytearray = dataclasses.field(default_factory=bytearray)
+    trials: array.array = dataclasses.field(default_factory=lambda: array.array("i"))  # by seq: 1 + trial; 0: not acknowledged
 
     def start(self, places, stride, seed):
         self.places, self.stride, self.seed = places, stride, seed
@@ -66,15 +71,20 @@ class Acks:
                 self.add_one(seq, trial)
 
     def add_one(self, seq, trial):
-        if seq >= len(self.seen):
-            self.seen.extend(bytes(max(65536, seq + 1 - len(self.seen))))
-        if self.seen[seq]:
+        if seq >= len(self.trials):
+            self.trials.frombytes(bytes(4 * max(65536, seq + 1 - len(self.trials))))
+        if self.trials[seq]:
             self.repeated.append(seq)
-        self.seen[seq] = 1
+        self.trials[seq] = 1 + trial
         self.count += 1
         place = seq * self.stride % self.places
         if seq > self.last.get(place, (0, 0))[0]:
             self.last[place] = (seq, trial)
+
+
+    def trial_of(self, seq):
+        """During which seq was acknowledged; 0: none."""
+        return max(0, self.trials[seq] - 1) if seq is not None and 0 <= seq < len(self.trials) else 0
 
 
 @dataclasses.dataclass
@@ -99,7 +109,7 @@ def check_disk(path, acks):
             block = image.read(RECORD_BYTES)
             found = record_seq(block, place, acks.seed) if len(block) == RECORD_BYTES else None
             if found is None or found * acks.stride % acks.places != place:
-                findings.append(Finding("corrupt", place, seq, None, trial))
+                findings.append(Finding("corrupt", place, seq, None, acks.trial_of(stray_seq(block, acks.seed)) or trial))
             elif found < seq:
                 findings.append(Finding("lost", place, seq, found, trial))
     return findings

@@ -6,7 +6,7 @@
 
 #include "lib/runtime.h"
 
-#define COM2_LINE_MAX 512u
+#define COM2_LINE_MAX 1024u
 
 /* The interrupt signals `bits` on the notification. */
 status_t com2_open(handle_t notification, uint64_t bits) MUST_USE;

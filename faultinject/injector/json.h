@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define JSON_FIELDS   16u
-#define JSON_TEXT_MAX 32u
+#define JSON_FIELDS   32u
+#define JSON_TEXT_MAX 40u
 
 struct json_field {
     char key[JSON_TEXT_MAX];

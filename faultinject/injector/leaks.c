@@ -7,7 +7,8 @@
  * count that differs is there if the system did not come back to what it was. */
 #include "leaks.h"
 #include "abi/protocol.h"
-#include "target.h"
+#include "clock.h"
+#include "strike.h"
 
 #define POLL_US    200u
 #define RETURN_MS  2000u /* for the system to be what it was: clients open their sessions again after READY */
@@ -117,7 +118,7 @@ static void kill(handle_t inject, uint32_t service, const struct target *t)
         (void)sys_inject(inject, process, INJECT_ARM, (how >> 8) % STRIKE_MAX, INJECT_KILL, 0);
         (void)sys_cap_delete(process);
         if (strcmp(t->name, "virtio_blk") == 0) status = target_kill("reader");
-        press(t->name);
+        (void)press(t->name, how);
         (void)settle();
         if (target_read(service, &now) != OK || now.generation != t->generation) return;
     }

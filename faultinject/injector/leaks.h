@@ -7,10 +7,4 @@
 
 void leaks_run(handle_t inject, uint64_t uncounted, uint64_t kills, uint64_t seed);
 
-/* main.c */
-void sleep_us(uint64_t us);
-bool settle(void); /* false: the system does not come to rest */
-/* Has a server that only answers calls execute something. */
-void press(const char *service);
-
 #endif

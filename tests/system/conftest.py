@@ -147,15 +147,23 @@ class Campaign:
                 return json.loads((self.out / "latest" / "summary.json").read_text())
 
 
+def run_fi(folder, words, build):
+    out = folder / "chaos"
+    more = ["--out", str(out), "--image", str(build / "image" / "chaos")] if words[0] == "run" else []
+    done = subprocess.run([str(ROOT / "faultinject/fi"), *map(str, words), *more], capture_output=True, text=True,
+                          timeout=500, stdin=subprocess.DEVNULL)
+    return Campaign(done, out)
+
+
 @pytest.fixture
 def fi(tmp_path):
-    def run(*words, build=BUILD):
-        out = tmp_path / "chaos"
-        more = ["--out", str(out), "--image", str(build / "image" / "chaos")] if words[0] == "run" else []
-        done = subprocess.run([str(ROOT / "faultinject/fi"), *map(str, words), *more], capture_output=True, text=True,
-                              timeout=500, stdin=subprocess.DEVNULL)
-        return Campaign(done, out)
-    return run
+    return lambda *words, build=BUILD: run_fi(tmp_path, words, build)
+
+
+@pytest.fixture(scope="module")
+def fi_in():
+    """For a run that several tests look at: fi_in(folder, "run", ...)."""
+    return lambda folder, *words, build=BUILD: run_fi(folder, words, build)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_the_check_of_a_real_disk_can_fail(fi):
 
 
 @pytest.mark.parametrize("words,allowed", [
-    (["run", "--fault", "flood"], "garbage"),
+    (["run", "--fault", "avalanche"], "garbage"),
     (["run", "--driver", "floppy"], "virtio_blk"),
     (["run", "--driver", "echo", "--fault", "garbage"], "loop"),
     (["run", "--kills", "0"], "1 to"),

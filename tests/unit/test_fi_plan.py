@@ -47,7 +47,7 @@ def test_user_disk_is_struck_only_if_there_is_one():
     assert any(t.service == "virtio_disk" for t in plan.make_plan(1, 50, disk=True))
 
 
-@pytest.mark.parametrize("driver,fault,word", [("floppy", "mix", "virtio_blk"), ("mix", "flood", "garbage"),
+@pytest.mark.parametrize("driver,fault,word", [("floppy", "mix", "virtio_blk"), ("mix", "avalanche", "garbage"),
                                                ("echo", "garbage", "loop"), ("virtio_disk", "kill", "--disk")])
 def test_refusals_name_what_is_allowed(driver, fault, word):
     with pytest.raises(plan.UsageProblem, match=word):

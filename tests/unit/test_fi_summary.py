@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Outcomes and the summary: derived from the truth, and able to say no."""
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -53,6 +54,49 @@ def test_what_the_workload_saw(events, wanted):
                                            ({"error": "refused"}, "harness_error")])
 def test_what_the_injector_saw(change, wanted):
     assert outcome(report=REPORT | change) == wanted
+
+
+def test_a_survivor_that_serves_nobody():
+    assert outcome(recovery_entries()[:2], report=REPORT | {"died": 0, "stuck": 1, "cleaned": 1}) == "degraded"
+
+
+def test_an_answer_with_other_words():
+    assert outcome(report=REPORT | {"wrong": 1}) == "silent_corruption"
+
+
+def test_the_end_of_a_survivor_is_not_its_recovery():
+    entries = recovery_entries()
+    cleaned = [*entries[:2], dataclasses.replace(entries[0], mark="CLEANED", tsc=entries[1].tsc), *entries[2:]]
+    result, _, found = judge.judge(evidence(cleaned))
+    assert (result, found) == ("masked", [])
+
+
+def test_somebody_else_who_dies_then_is_a_stranger():
+    entries = recovery_entries()
+    death = dataclasses.replace(next(e for e in entries if e.event == "DEATH"), service=CLIENT)
+    cleaned = [*entries[:2], dataclasses.replace(entries[0], mark="CLEANED", tsc=entries[1].tsc), death]
+    assert outcome(cleaned) == "cascaded"
+
+
+@pytest.mark.parametrize("fault,action,active", [("mutate_delete", judge.NOTE, True), ("mutate_delete", 0, False), ("kill", 0, True)])
+def test_a_changed_instruction_is_activated_by_a_note_alone(fault, action, active):
+    entries = [dataclasses.replace(x, a=action) if x.event == "STRIKE" else x for x in recovery_entries()]
+    assert judge.activated(evidence(entries, trial=dataclasses.replace(TRIAL, fault=fault))) == active
+
+
+def test_a_spoiled_checkpoint_is_activated_by_both_of_its_proofs():
+    trial = dataclasses.replace(TRIAL, fault="corrupt_checkpoint")
+    entries = recovery_entries()
+    poke = dataclasses.replace(entries[1], event="POKED", service=RECOVERY)
+    assert not judge.activated(evidence(entries, trial=trial))
+    assert judge.activated(evidence([entries[0], poke, *entries[1:]], trial=trial))
+    assert not judge.activated(evidence([entries[0], poke], trial=trial))
+
+
+def test_masked_counts_as_unharmed_and_not_as_recovered():
+    lines = [judge.record(evidence(), ""), judge.record(evidence(recovery_entries()[:2]), "")]
+    s = summary.summarise({}, lines)
+    assert (s["activated"], s["recovered"], s["unharmed"]) == (2, 1, 2)
 
 
 def test_panic_and_trouble():

@@ -74,3 +74,11 @@ def test_a_short_image_is_corrupt(disk, acks):
     with open(disk, "r+b") as f:
         f.truncate((PLACES - 1) * 4096)
     assert [f.kind for f in verify.check_disk(disk, acks)] == ["corrupt"]
+
+
+def test_a_stray_record_is_put_down_to_its_own_trial(disk, acks):
+    place = 200 * STRIDE % PLACES  # acknowledged in trial 2
+    put(disk, place, verify.make_record(140, 140 * STRIDE % PLACES, SEED))  # acknowledged in trial 1
+    (finding,) = verify.check_disk(disk, acks)
+    assert (finding.kind, finding.trial) == ("corrupt", 1)
+    assert (acks.trial_of(140), acks.trial_of(151), acks.trial_of(10**9), acks.trial_of(None)) == (1, 0, 0, 0)

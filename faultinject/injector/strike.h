@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * One trial: an order's words, and what came of it. The mechanisms (`how`) are those of faultinject/faults.py. */
+#ifndef COPPICE_INJECTOR_STRIKE_H
+#define COPPICE_INJECTOR_STRIKE_H
+
+#include "garbage.h"
+#include "target.h"
+
+#define SITES_MAX 16u
+
+struct trial {
+    uint64_t n, instructions, delay_us, second, seed, limit_ms;
+    const char *service, *how, *code; /* code: a snippet of gadgets.c, or a kind of corrupt.c */
+    uint64_t a, b;                    /* the snippet's parameters */
+    uint64_t text, pages, end;        /* the program's text, and the end of its image */
+    uint64_t driver;                  /* its struct driver; 0: none */
+    uint64_t at;                      /* where a strike waits for its target; 0: nowhere */
+    bool calm;                   /* nothing else is going on: the target is called once, until it answers */
+    const char *site[SITES_MAX]; /* changes of its text, in the order in which they are tried */
+    uint32_t sites;
+    uint32_t index;
+    struct target before;
+};
+struct outcome {
+    bool struck, second, died, settled, rescued, cleaned, stuck, answered;
+    uint32_t wrong; /* answers that were not what was asked for */
+    uint32_t poked; /* words written */
+    uint32_t in_flight;
+    const char *error;
+};
+
+status_t strike_open(handle_t inject, handle_t trace) MUST_USE;
+bool strike_known(const struct trial *t); /* its mechanism and its snippet */
+void strike(struct trial *t, struct outcome *o);
+/* A second strike that has not found its successor, or not yet, must not land in a later trial. */
+void strike_second_disarm(const struct trial *t, struct outcome *o);
+bool settle(void); /* false: the system does not come to rest */
+/* Servers that only answer calls execute nothing until somebody calls. Returns how many answers were wrong. */
+uint32_t press(const char *service, uint64_t seed);
+
+#endif

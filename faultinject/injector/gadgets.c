@@ -75,13 +75,11 @@ __asm__(".section .rodata.gadgets,\"a\",@progbits\n"
         ".previous\n");
 
 extern const char gadgets_begin[], gadgets_end[];
-#define GADGETS(X)                                                                                         \
-    X(ud2)                                                                                                 \
-    X(divide)                                                                                              \
-    X(page_fault)                                                                                          \
-    X(protection)                                                                                          \
-    X(noncanonical) X(breakpoint) X(stack_overflow) X(loop) X(block) X(livelock) X(flood) X(flip_register) \
-        X(flip_stack) X(flip_word) X(store) X(spin) X(leak_memory) X(leak_handles)
+#define EXCEPTIONS(X) \
+    X(ud2) X(divide) X(page_fault) X(protection) X(noncanonical) X(breakpoint) X(stack_overflow)
+#define HANGS(X)      X(loop) X(block) X(livelock) X(flood)
+#define CHANGES(X)    X(flip_register) X(flip_stack) X(flip_word) X(store) X(spin) X(leak_memory) X(leak_handles)
+#define GADGETS(X)    EXCEPTIONS(X) HANGS(X) CHANGES(X)
 #define DECLARE(name) extern const char gadget_##name[];
 GADGETS(DECLARE)
 #undef DECLARE

@@ -58,7 +58,7 @@ def word(rng, image, service, fault):
     if fault.code == "flip_stack":
         return {"a": rng.getrandbits(30), "b": mask}, f"a word of the stack ^ {mask:#x}"
     if fault.code == "ring":
-        return {"a": program.objects.get("queue", 0)}, ""
+        return {"a": program.objects["queue"] + programs.member_offset(program.path, "queue", "memory")}, ""
     region = fault.region if fault.region != "wild" else rng.choice(("data", "heap", "text", "nowhere"))
     value = mask if fault.code == "flip_word" else rng.getrandbits(63)
     verb = "^" if fault.code == "flip_word" else "="

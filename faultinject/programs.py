@@ -14,7 +14,7 @@ PAGE = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    name: str
+    path: pathlib.Path
     text_start: int
     text: bytes
     data_start: int
@@ -44,7 +44,7 @@ class Program:
         for at, _, known in self.functions:
             if known.split(".")[0] == name:
                 return at
-        raise KeyError(f"{self.name} has no function {name}")
+        raise KeyError(f"{self.path} has no function {name}")
 
 
 def read(path):
@@ -61,7 +61,26 @@ def read(path):
         functions = tuple(sorted((s["st_value"], s["st_size"], s.name) for s in symbols
                                  if s["st_info"]["type"] == "STT_FUNC" and s["st_size"]))
         objects = {s.name: s["st_value"] for s in symbols if s["st_info"]["type"] == "STT_OBJECT"}
-        return Program(path.stem, text["p_vaddr"], text.data(), data["p_vaddr"], data["p_vaddr"] + data["p_memsz"], functions, objects)
+        return Program(path, text["p_vaddr"], text.data(), data["p_vaddr"], data["p_vaddr"] + data["p_memsz"], functions, objects)
+
+
+@functools.lru_cache(maxsize=None)
+def member_offset(path, struct, member):
+    """Of a member of a C structure, from the debugging information."""
+    from elftools.elf.elffile import ELFFile
+    with open(path, "rb") as f:
+        for unit in ELFFile(f).get_dwarf_info().iter_CUs():
+            for entry in unit.iter_DIEs():
+                if entry.tag != "DW_TAG_structure_type" or name_of(entry) != struct:
+                    continue
+                for child in entry.iter_children():
+                    if child.tag == "DW_TAG_member" and name_of(child) == member:
+                        return child.attributes["DW_AT_data_member_location"].value
+    raise KeyError(f"{path} has no {struct}.{member}")
+
+
+def name_of(entry):
+    return entry.attributes["DW_AT_name"].value.decode() if "DW_AT_name" in entry.attributes else ""
 
 
 @functools.lru_cache(maxsize=None)

@@ -17,7 +17,7 @@ CODE = bytes.fromhex(
     "4801d8"        # +15 add rax, rbx
     "75e6"          # +18 jne +00
     "c3")           # +1a ret
-PROGRAM = programs.Program("made", START, CODE, 0x430000, 0x431000, ((START, len(CODE), "f"),), {})
+PROGRAM = programs.Program(None, START, CODE, 0x430000, 0x431000, ((START, len(CODE), "f"),), {})
 
 
 def found(kind):

@@ -51,6 +51,7 @@ enum service_flags {
     SERVICE_UNPROTECTED_DMA = 512,      /* dma = "unprotected" */
     SERVICE_PRIVILEGED_RECOVERY = 1024, /* is recovery: may send COMPLAINT */
     SERVICE_SPARE = 2048,               /* a second process stands by, to take over at its death */
+    SERVICE_KEPT = 4096,                /* its process falls and goes on with its state (PROCESS_KEPT) */
 };
 
 struct manifest_depend {

@@ -40,6 +40,11 @@ enum syscall_number {
 #define SCHED_PERIOD_US(s) ((s) >> 36)
 #define PRIORITIES         32
 
+/* process_create, with the CPUs: its end is a fall. Its threads are gone, what it drove is fenced, calls that it had
+ * taken are replayed or fail; its memory, mappings, capabilities and children stay, and process_start begins it anew:
+ * stack and writable pages of its image as the image says, all else as it was. The image must be the system's. */
+#define PROCESS_KEPT (1ul << 32)
+
 enum irq_kind { IRQ_GSI = 0, IRQ_MSIX = 1 };
 enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
 
@@ -90,9 +95,9 @@ struct process_info { /* process_info: 128 bytes */
     /* How often a timer, or the interrupt that this call sends to the other CPUs that run it, found it running.
      * CPU time alone proves little on a virtual machine: it goes on while the host has taken the CPU away. */
     uint64_t interruptions;
-    uint64_t reserved[1];
+    uint64_t exit_code;
 };
-enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD };
+enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD, PROCESS_FALLEN };
 
 struct process_event { /* process_event: 64 bytes */
     tag_t tag;

@@ -17,6 +17,7 @@ class Checker:
         self.ended = self.with_dma = self.resets = 0
         self.fences = {}     # (service, generation) -> steps seen, while it is being fenced
         self.dead = set()    # whose fence is complete
+        self.started = set() # who has ever run
         self.owner = {}      # bdf -> (service, generation) that turned its bus-mastering on
         self.functions = {}  # bdf -> "on", "fenced", "reset" or "reusable"
         self.confirmed = 0   # the IOMMU's last number
@@ -25,7 +26,9 @@ class Checker:
         self.violations.append(f"service {e.service}.{e.generation}: {e.event} at {e.tsc}: {what}")
 
     def take(self, e):
-        if e.event in STEPS:
+        if e.event == "PROCESS_START":
+            self.started.add((e.service, e.generation))
+        elif e.event in STEPS:
             self.step(e, (e.service, e.generation))
         elif e.event == "DOMAIN_GONE":
             self.fence(e.a)
@@ -47,7 +50,8 @@ class Checker:
             self.drained(e, who, seen)
         if e.event == "FENCE_DONE" or len(seen) == len(STEPS):
             self.ended += 1
-            self.dead.add(who)
+            if seen[0] is not None or who in self.started:  # else it never ran: its supervisor ended while making it
+                self.dead.add(who)
             del self.fences[who]
 
     def drained(self, e, who, seen):

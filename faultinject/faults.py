@@ -30,13 +30,15 @@ MECHANISMS = {  # of the injector in the guest
     "corrupt": "writes into its memory while it does not run",
     "checkpoint": "writes into recovery's memory, then ends the target",
     "garbage": "as corrupt, for what its clients read",
+    "recovering": "has the supervisor end virtio_blk, then ends the target at an instruction",
     "all": "has the supervisor end every driver",
 }
 
 BLOCK = ("virtio_blk", "virtio_disk")
 SERVED = BLOCK + ("serial", "echo")
 STRUCK = SERVED + ("pci",)  # pci is not a driver; its restart takes the block drivers with it
-SERVICES = STRUCK           # all that can be struck, in the order of lists
+ENDED = STRUCK + ("supervisor",)  # whose end is noticed, whatever of; that the supervisor hangs, nobody notices
+SERVICES = ENDED            # all that can be struck, in the order of lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +62,11 @@ AT_RANDOM = "an instruction of the driver, counted from a random moment"
 
 
 def exception(name, what):
-    return Fault(name, "process", what, AT_RANDOM, "struck", STRUCK, how="jump", code=name, weight=3, exception=True)
+    return Fault(name, "process", what, AT_RANDOM, "struck", ENDED, how="jump", code=name, weight=3, exception=True)
 
 
 TABLE = (
-    Fault("kill", "process", "it is ended", AT_RANDOM, "struck", STRUCK, how="kill", weight=50),
+    Fault("kill", "process", "it is ended", AT_RANDOM, "struck", ENDED, how="kill", weight=50),
     exception("ud2", "it executes an invalid instruction"),
     exception("divide", "it divides by zero"),
     exception("page_fault", "it loads from address 0"),
@@ -130,6 +132,8 @@ TABLE = (
           how="garbage", weight=6),
     Fault("double", "system", "it is ended, and its successor again while it recovers",
           AT_RANDOM + "; then one of the successor, start to READY", "struck", SERVED, how="kill", weight=8),
+    Fault("recovering", "system", "it is ended while virtio_blk, which was killed, recovers",
+          "an instruction of it, counted from that kill", "struck", ("supervisor",), how="recovering"),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
           weight=5),
 )
@@ -151,6 +155,7 @@ DRIVERS = {  # service -> what it is
     "serial": "16550, with characters typed and echoed",
     "echo": "no device: answers calls",
     "pci": "enumerates the bus; its restart takes the block drivers with it",
+    "supervisor": "no driver: started again by the kernel",
 }
 
 

@@ -49,7 +49,7 @@ def recoveries(e):
 def targets(e):
     """Names of the services that the trial means to kill."""
     if e.trial.service != "all":
-        return {e.trial.service}
+        return {e.trial.service} | ({"virtio_blk"} if e.trial.fault == "recovering" else set())
     return {s["name"] for s in e.services.values() if s["flags"] & SERVICE_DRIVER and s["state"] != STATE_ABSENT}
 
 

@@ -19,7 +19,8 @@ DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's di
 
 # Instructions of the target until the strike, at most: about a round of its work. More would be lost on
 # targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
-INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400}
+INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200}
+RECOVERING_MAX = {"supervisor": 24000, "pci": 3000}  # from the victim's death until it serves again
 SECOND_MAX = 2500  # of the successor: start to READY
 DELAY_US = (0, 20000)
 
@@ -79,7 +80,7 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
     kind = pick(rng, kinds)
     service = "all" if kind == "all" else pick(rng, services_of(driver, kind, disk))
     return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US),
-                 instructions=rng.randint(0, INSTRUCTIONS_MAX.get(service, 0)),
+                 instructions=rng.randint(0, (RECOVERING_MAX if kind == "recovering" else INSTRUCTIONS_MAX).get(service, 0)),
                  second=rng.randint(1, SECOND_MAX) if kind == "double" else 0, seed=rng.getrandbits(RANDOM_BITS))
 
 

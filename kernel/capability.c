@@ -23,6 +23,16 @@ handle_t cap_handle(const struct capability *c)
     return HANDLE_MAKE(k->first + (uint64_t)(c - k->slot), c->generation);
 }
 
+handle_t cap_next(struct process *p, handle_t h)
+{
+    for (uint32_t i = HANDLE_INDEX(h) + 1; i < p->chunk_count * CHUNK_SLOTS; i++) {
+        if (i % CHUNK_SLOTS == 0) continue;
+        const struct capability *c = &p->chunk[i / CHUNK_SLOTS]->slot[i % CHUNK_SLOTS - 1];
+        if (c->object) return cap_handle(c);
+    }
+    return 0;
+}
+
 status_t cap_get(struct process *p, handle_t h, enum object_type type, uint32_t rights,
                  struct capability **out)
 {
@@ -140,8 +150,7 @@ void cap_delete(struct capability *c)
 
 static bool cap_is_first(const struct capability *c)
 {
-    uint8_t type = c->object->type;
-    return c->object->root == c && type != OBJECT_TRACE && type != OBJECT_ROOT && type != OBJECT_INJECT;
+    return c->object->root == c && c->object->owner; /* else it is the kernel's for ever */
 }
 
 void cap_drop(struct capability *c)

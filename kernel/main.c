@@ -8,7 +8,8 @@
 #include "../abi/bundle.h"
 #include "../abi/startup.h"
 
-#define ROOT_SCHED SCHED_MAKE(30, 0, 0)
+#define ROOT_SCHED     SCHED_MAKE(30, 0, 0)
+#define ROOT_FALLS_MAX 8u
 
 uint64_t boot_tsc, boot_pages;
 static struct object root_object = {.type = OBJECT_ROOT};
@@ -76,6 +77,7 @@ static void root_startup(struct process *p, struct memory *image)
     startup_add(u, "image", root_install(p, &image->object, RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT));
     startup_add(u, "trace", root_install(p, &trace_object()->object, RIGHT_READ | RIGHT_WRITE | RIGHT_GRANT));
     startup_add(u, "inject", root_install(p, &inject_object()->object, RIGHT_MANAGE | RIGHT_GRANT));
+    startup_add(u, "self", root_install(p, &p->object, RIGHT_INJECT | RIGHT_GRANT)); /* to be struck by */
 }
 _Static_assert(sizeof(struct startup) <= PAGE_SIZE, "the startup structure fits a page");
 
@@ -89,7 +91,7 @@ static void root_start(const struct handoff *h)
     struct memory *image, *ring;
     struct process *p;
     status_t s = process_create(NULL, &boot_image, e->offset, e->length, frame_available(), TAG_MAKE(0, 1),
-                                ROOT_SCHED, 0, &p);
+                                ROOT_SCHED, PROCESS_KEPT, &p);
     if (s != OK) kernel_panic("\"%s\" in the system image cannot be started: status %u", BUNDLE_INIT, s);
     process_root = p;
     s = memory_create_range(p, (paddr_t){h->image_paddr}, boot_image.pages, MEMORY_KERNEL | MEMORY_IMMUTABLE,
@@ -99,8 +101,23 @@ static void root_start(const struct handoff *h)
     assert(s == OK);
     trace_object()->memory = ring;
     root_startup(p, image);
-    s = process_start(p, 0);
+    s = process_start(p, 0, 0);
     assert(s == OK);
+}
+
+/* The guardian: the first process fell, and is started again with all that it had. That it comes as far as to hear
+ * of its children, sets `falls` back; one that never does cannot be helped. */
+void root_again(struct process *p)
+{
+    const char *what = "the first process fell";
+    kernel_log("kernel: %s: cause %u at %p, address %p, code %lu", what, p->cause, (void *)p->fault_rip,
+               (void *)p->fault_address, p->exit_code);
+    if (++p->falls > ROOT_FALLS_MAX) kernel_panic("%s %u times in a row", what, p->falls);
+    struct startup *u = user_pointer(p, (vaddr_t){USER_STARTUP}, sizeof *u, RIGHT_READ);
+    tag_t tag = TAG_MAKE(0, TAG_GENERATION(p->object.tag) + 1);
+    status_t s = process_start(p, p->cause, tag);
+    if (s != OK || !u) kernel_panic("%s, and cannot be started again: status %u", what, s);
+    u->tag = tag;
 }
 
 void kernel_main(const struct handoff *h)

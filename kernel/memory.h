@@ -10,6 +10,7 @@
 
 #define MEMORY_IMMUTABLE 8u  /* the system image: text is mapped from it, never copied */
 #define MEMORY_KERNEL    16u /* frames belong to the kernel for ever (image, trace rings) */
+#define MEMORY_IMAGE     32u /* writable pages of a program's image, and its stack */
 #define MEMORY_FRAMES    9u
 #define MEMORY_INDEX     (PAGE_SIZE / sizeof(uint32_t)) /* frame numbers in an index page */
 

@@ -63,6 +63,11 @@ static void segment_fill(struct memory *m, const struct elf_segment *s, const ui
     }
 }
 
+static void segment_zero(struct memory *m)
+{
+    for (uint64_t i = 0; i < m->pages; i++) __builtin_memset(arch_direct(memory_frame(m, i)), 0, PAGE_SIZE);
+}
+
 /* Read-only pages of an immutable image are shared; all others are the process's own copies. */
 static status_t segment_map(struct process *p, struct memory *image, uint64_t offset,
                             const struct elf_segment *s)
@@ -75,9 +80,12 @@ static status_t segment_map(struct process *p, struct memory *image, uint64_t of
     struct memory *own;
     status_t status = memory_create(p, pages, 0, &own);
     if (status != OK) return status;
+    own->flags |= MEMORY_IMAGE;
     segment_fill(own, s, file);
     return mapping_create(p, own, start, 0, pages, s->prot);
 }
+
+#define STACK_BOTTOM (USER_STACK_TOP - STACK_PAGES * PAGE_SIZE)
 
 static status_t process_load(struct process *p, struct memory *image, uint64_t offset,
                              const struct elf_image *elf)
@@ -89,8 +97,8 @@ static status_t process_load(struct process *p, struct memory *image, uint64_t o
     struct memory *stack;
     s = memory_create(p, STACK_PAGES, 0, &stack);
     if (s != OK) return s;
-    vaddr_t bottom = {USER_STACK_TOP - STACK_PAGES * PAGE_SIZE};
-    s = mapping_create(p, stack, bottom, 0, STACK_PAGES, RIGHT_READ | RIGHT_WRITE);
+    stack->flags |= MEMORY_IMAGE;
+    s = mapping_create(p, stack, (vaddr_t){STACK_BOTTOM}, 0, STACK_PAGES, RIGHT_READ | RIGHT_WRITE);
     return s == OK && !cap_room(p) ? E_QUOTA : s;
 }
 
@@ -107,15 +115,16 @@ static bool sched_within(uint64_t sched, const struct process *parent)
 }
 
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
-                        uint64_t quota, tag_t tag, uint64_t sched, uint32_t cpu_mask, struct process **out)
+                        uint64_t quota, tag_t tag, uint64_t sched, uint64_t how, struct process **out)
 {
     uint64_t tsc = arch_tsc();
     uint32_t within = parent ? parent->cpus : (1u << arch_platform.cpus) - 1;
-    uint32_t allowed = cpu_mask ? cpu_mask & within : within;
+    uint32_t allowed = (uint32_t)how ? (uint32_t)how & within : within;
     struct elf_image elf;
     if (!(image->flags & (MEMORY_CONTIGUOUS | MEMORY_KERNEL)) || offset % PAGE_SIZE ||
         length > image->pages * PAGE_SIZE || offset > image->pages * PAGE_SIZE - length)
         return E_ARGUMENT;
+    if ((how & PROCESS_KEPT) && !(image->flags & MEMORY_KERNEL)) return E_ARGUMENT;
     if (quota < PROCESS_PAGES_MIN || !sched_within(sched, parent) || !allowed) return E_ARGUMENT;
     status_t s = elf_parse((const uint8_t *)arch_direct(image->base) + offset, length, &elf);
     if (s != OK) return s;
@@ -126,6 +135,9 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     p->sched = sched;
     p->draws_on = sched_budget_init(p);
     p->cpus = allowed;
+    p->kept = how & PROCESS_KEPT;
+    p->image = (const uint8_t *)arch_direct(image->base) + offset;
+    p->image_bytes = length;
     s = process_load(p, image, offset, &elf);
     if (s != OK) {
         process_destroy(p);
@@ -136,11 +148,58 @@ status_t process_create(struct process *parent, struct memory *image, uint64_t o
     return OK;
 }
 
-status_t process_start(struct process *p, uint64_t arg)
+/* What process_load made of a writable segment, if the process has it mapped still; else NULL. */
+static struct memory *image_memory(struct process *p, uint64_t vaddr)
 {
-    if (p->state != PROCESS_CREATED) return E_STATE;
+    vaddr_t start = {vaddr & ~(PAGE_SIZE - 1)};
+    struct mapping *map = mapping_find(p, start);
+    if (!map || map->start.v != start.v || !(map->memory->flags & MEMORY_IMAGE)) return NULL;
+    return map->memory;
+}
+
+/* Writable pages of a fallen process's image and its stack, as they were before its first instruction. */
+static status_t image_renew(struct process *p)
+{
+    struct elf_image elf;
+    struct memory *stack = image_memory(p, STACK_BOTTOM), *own[ELF_SEGMENTS_MAX];
+    status_t status = elf_parse(p->image, p->image_bytes, &elf);
+    if (status != OK) return status;
+    for (uint32_t i = 0; i < elf.segments; i++) {
+        bool writable = elf.segment[i].prot & RIGHT_WRITE;
+        own[i] = writable ? image_memory(p, elf.segment[i].vaddr) : NULL;
+        if (writable && !own[i]) return E_STATE;
+    }
+    if (!stack) return E_STATE;
+    segment_zero(stack);
+    for (uint32_t i = 0; i < elf.segments; i++) {
+        if (!own[i]) continue;
+        segment_zero(own[i]);
+        segment_fill(own[i], &elf.segment[i], p->image);
+    }
+    return OK;
+}
+
+/* A fallen process becomes the next incarnation of its service. */
+static status_t process_renew(struct process *p, tag_t tag)
+{
+    uint64_t tsc = arch_tsc();
+    status_t s = image_renew(p);
+    if (s != OK) return s;
+    if (tag && p->service == p) p->object.tag = tag;
+    p->trace_credit = TRACE_CREDIT;
+    p->signal_credit = SIGNAL_CREDIT;
+    p->exit_code = 0;
+    trace_process(TRACE_PROCESS_CREATE, p, p->pid, tsc);
+    return OK;
+}
+
+status_t process_start(struct process *p, uint64_t arg, tag_t tag)
+{
     struct thread *t;
-    status_t s = thread_create(p, p->entry, USER_STACK_TOP, arg, p->sched, &t);
+    status_t s = p->state == PROCESS_FALLEN    ? process_renew(p, tag)
+                 : p->state == PROCESS_CREATED ? OK
+                                               : E_STATE;
+    if (s == OK) s = thread_create(p, p->entry, USER_STACK_TOP, arg, p->sched, &t);
     if (s != OK) return s;
     p->state = PROCESS_RUNNING;
     p->start_tsc = arch_tsc();
@@ -237,20 +296,37 @@ static void process_end(struct process *p)
     }
 }
 
+/* The same for one that is kept, as far as it ran: nobody waits for an answer of its threads, no device works for
+ * it. What it made and was given is as it left it. */
+static void process_fall(struct process *p)
+{
+    death_stop(p);
+    uint64_t quarantined = death_fence(p);
+    list_each(struct object, o, &p->objects, owned) if (o->type == OBJECT_REPLY) object_destroy(o);
+    source_set(&p->event_source, NULL, 0);
+    p->strike.armed = false;
+    p->state = PROCESS_FALLEN;
+    trace_process(TRACE_FENCE_DONE, p, 0, quarantined);
+}
+
 void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip)
 {
-    if (p->state == PROCESS_DEAD) return;
+    if (p->state >= PROCESS_DEAD) return;
+    bool falls = p->kept && p->state == PROCESS_RUNNING;
     sched_leave(p);
     p->death_tsc = arch_tsc();
     p->cause = cause;
     p->fault_address = address;
     p->fault_rip = rip;
     trace_process(TRACE_DEATH, p, cause, rip);
+    if (falls)
+        process_fall(p);
+    else
+        process_end(p);
     if (p == process_root)
-        kernel_panic("the first process ended: cause %u at %p, address %p, code %lu", cause, (void *)rip,
-                     (void *)address, p->exit_code);
-    process_end(p);
-    process_event_raise(p, EVENT_DEATH);
+        root_again(p);
+    else
+        process_event_raise(p, EVENT_DEATH);
 }
 
 void process_destroy(struct process *p)
@@ -332,5 +408,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .overruns = p->overruns,
                                  .runnable = process_runnable(p),
                                  .objects = p->object_count,
-                                 .interruptions = p->interruptions};
+                                 .interruptions = p->interruptions,
+                                 .exit_code = p->exit_code};
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Processes: address space, capability table, quota, threads; and their death in order.
  * Life: CREATED (process_create; capabilities and mappings may be given) -> RUNNING (process_start) ->
- * DEAD (process_kill: exit, fault, kill; owns nothing but this page) -> gone (process_destroy). The
- * parent learns of a death by an event. Quota is taken out of the parent's and returned on destroy. */
+ * DEAD (process_kill: exit, fault, kill; owns nothing but this page) -> gone (process_destroy). One that is kept
+ * goes RUNNING -> FALLEN (process_kill: its threads are gone, all else stays) -> RUNNING (process_start). The
+ * parent learns of a death by an event; the first process, which has none, is started again by the kernel. Quota is taken out of the parent's and returned on destroy. */
 #ifndef COPPICE_KERNEL_PROCESS_H
 #define COPPICE_KERNEL_PROCESS_H
 
@@ -65,6 +66,10 @@ struct process {          /* a page of its own */
     uint64_t fault_address, fault_rip, exit_code;
     uint64_t start_tsc, death_tsc, event_tsc, cpu_tsc, overruns, interruptions;
     uint64_t entry, sched;
+    bool kept;
+    uint32_t falls;       /* of the first process, since it heard of its children */
+    const uint8_t *image; /* kept: its ELF file, which the kernel has for ever */
+    uint64_t image_bytes;
     struct budget budget, *draws_on; /* sched.h */
     uint32_t cpus;                   /* bit n: its threads may run on cpus[n] */
     uint32_t trace_credit, signal_credit;
@@ -85,19 +90,21 @@ static inline struct capability *cap_lookup(struct process *p, handle_t h)
     return c->object && c->generation == HANDLE_GENERATION(h) ? c : NULL;
 }
 
-/* image: contiguous memory holding the ELF file at offset. cpu_mask: bit n for CPU n, of those that the parent may
- * use; 0: all of these. */
+/* image: contiguous memory holding the ELF file at offset. how: bit n for CPU n, of those that the parent may
+ * use (none: all of these), and PROCESS_KEPT. */
 status_t process_create(struct process *parent, struct memory *image, uint64_t offset, uint64_t length,
-                        uint64_t quota, tag_t tag, uint64_t sched, uint32_t cpu_mask,
+                        uint64_t quota, tag_t tag, uint64_t sched, uint64_t how,
                         struct process **out) MUST_USE;
-status_t process_start(struct process *p, uint64_t arg) MUST_USE;
+/* tag: of one that fell, its new one; 0: the old. */
+status_t process_start(struct process *p, uint64_t arg, tag_t tag) MUST_USE;
 void process_kill(struct process *p, enum cause cause, uint64_t address, uint64_t rip);
 void process_destroy(struct process *p);
 void process_event_raise(struct process *p, enum process_event_kind kind);
 bool process_event_take(struct process *parent, struct process_event *out);
 void process_describe(const struct process *p, struct process_info *out);
 uint64_t process_count(void);
-extern struct process *process_root; /* the first one */
+extern struct process *process_root;   /* the first one */
+void root_again(struct process *root); /* main.c */
 /* An invariant (docs/INVARIANTS.md): a dead process owns zero of everything. */
 bool inv_process_dead_owns_nothing(const struct process *p);
 

@@ -257,6 +257,14 @@ static status_t sys_cap_info(struct thread *t, struct context *c)
     return OK;
 }
 
+static status_t sys_cap_next(struct thread *t, struct context *c)
+{
+    handle_t next = cap_next(t->process, c->handle);
+    REQUIRE(next, E_NOT_FOUND);
+    c->w[0] = next;
+    return OK;
+}
+
 /* --- Objects ------------------------------------------------------------------------------------------------------- */
 
 static status_t sys_endpoint_create(struct thread *t, struct context *c)
@@ -373,10 +381,9 @@ static status_t sys_process_create(struct thread *t, struct context *c)
     struct memory *image;
     struct process *p;
     TRY(decode(t, c->handle, OBJECT_MEMORY, RIGHT_READ | RIGHT_EXECUTE, &image));
-    REQUIRE(!(c->w[4] >> 32), E_ARGUMENT);
+    REQUIRE(!(c->w[4] & ~(PROCESS_KEPT | UINT32_MAX)), E_ARGUMENT);
     ROOM(t->process);
-    TRY(process_create(t->process, image, c->info, c->w[0], c->w[1], (tag_t)c->w[2], c->w[3],
-                       (uint32_t)c->w[4], &p));
+    TRY(process_create(t->process, image, c->info, c->w[0], c->w[1], (tag_t)c->w[2], c->w[3], c->w[4], &p));
     return give(t, c, &p->object, RIGHT_MANAGE | RIGHT_INJECT | RIGHT_GRANT);
 }
 
@@ -397,7 +404,7 @@ static status_t sys_process_start(struct thread *t, struct context *c)
 {
     struct process *p;
     TRY(decode(t, c->handle, OBJECT_PROCESS, RIGHT_MANAGE, &p));
-    return process_start(p, c->info);
+    return process_start(p, c->info, (tag_t)c->w[0]);
 }
 
 static status_t sys_process_kill(struct thread *t, struct context *c)
@@ -405,7 +412,7 @@ static status_t sys_process_kill(struct thread *t, struct context *c)
     struct process *p;
     TRY(decode_process(t, c->handle, &p));
     REQUIRE(c->info > 0 && c->info < 256, E_ARGUMENT);
-    REQUIRE(p->state != PROCESS_DEAD, E_STATE);
+    REQUIRE(p->state < PROCESS_DEAD, E_STATE);
     process_kill(p, (enum cause)c->info, 0, 0);
     return OK;
 }
@@ -447,6 +454,7 @@ static status_t sys_event_bind(struct thread *t, struct context *c)
     TRY(decode_signal(t, c->handle, c->info, &n));
     source_set(&t->process->event_source, n, c->info);
     t->process->event_source.via = cap_lookup(t->process, c->handle);
+    t->process->falls = 0;
     if (!list_empty(&t->process->events)) source_signal(&t->process->event_source);
     return OK;
 }

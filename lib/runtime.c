@@ -91,16 +91,24 @@ static uint64_t mappings_base(void)
     return end == 0 ? USER_DYNAMIC : (PAGES_FOR(end) + 1) * PAGE_SIZE;
 }
 
-/* Addresses only grow: 128 TiB outlast any process, and a stale pointer faults instead of lying. */
+static uint64_t own_position; /* bytes given out */
+static uint64_t *position = &own_position;
+
+void map_position_keep(uint64_t *at) { position = at; }
+
+/* Addresses only grow: 128 TiB outlast any process, and a stale pointer faults instead of lying. They are given out
+ * before they are used: who is ended in between leaves a hole, not a mapping in the way. */
 status_t map_range(handle_t memory, uint64_t offset_pages, uint64_t pages, uint32_t prot, void **out)
 {
-    static uint64_t used; /* bytes given out */
-    uint64_t at = mappings_base() + used;
-    status_t status = sys_memory_map(0, memory, at, offset_pages, pages, prot);
+    uint64_t at = mappings_base() + *position;
 
-    if (status != OK) return status;
+    __atomic_store_n(position, *position + pages * PAGE_SIZE, __ATOMIC_RELAXED);
+    status_t status = sys_memory_map(0, memory, at, offset_pages, pages, prot);
+    if (status != OK) {
+        __atomic_store_n(position, *position - pages * PAGE_SIZE, __ATOMIC_RELAXED);
+        return status;
+    }
     *out = (void *)at;
-    used += pages * PAGE_SIZE;
     return OK;
 }
 

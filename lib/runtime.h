@@ -25,6 +25,8 @@ bool arg_text(const char *key, char *out, size_t size);
 status_t map_new(handle_t memory, uint64_t pages, uint32_t prot, void **out) MUST_USE;
 status_t map_range(handle_t memory, uint64_t offset_pages, uint64_t pages, uint32_t prot,
                    void **out) MUST_USE;
+void map_position_keep(
+    uint64_t *at);       /* what map_range has given out so far is counted there from now (kept.c) */
 uint64_t clock_ns(void); /* from the TSC, no system call */
 uint64_t rdtsc(void);
 

@@ -142,7 +142,9 @@ static inline status_t sys_memory_unmap(handle_t process, uint64_t vaddr)
 }
 static inline struct sys_result sys_memory_info(handle_t m) { return sys(SYS_memory_info, m, 0, 0, 0, 0, 0); }
 
-/* cpus: bit n for CPU n; 0: all that the caller may use. */
+static inline struct sys_result sys_cap_next(handle_t h) { return sys(SYS_cap_next, h, 0, 0, 0, 0, 0); }
+
+/* cpus: bit n for CPU n (none: all that the caller may use), and PROCESS_KEPT. */
 static inline struct sys_result sys_process_create(handle_t image, uint64_t offset, uint64_t length,
                                                    uint64_t quota_pages, tag_t tag, uint64_t sched,
                                                    uint64_t cpus)
@@ -159,6 +161,10 @@ static inline struct sys_result sys_process_grant(handle_t process, handle_t h, 
 static inline status_t sys_process_start(handle_t process, uint64_t arg)
 {
     return sys(SYS_process_start, process, arg, 0, 0, 0, 0).status;
+}
+static inline status_t sys_process_again(handle_t process, uint64_t arg, tag_t tag) /* one that fell */
+{
+    return sys(SYS_process_start, process, arg, tag, 0, 0, 0).status;
 }
 static inline status_t sys_process_kill(handle_t process, enum cause cause)
 {

@@ -478,9 +478,17 @@ static void on_stop(struct step *step, uint64_t code)
 }
 
 /* What the last shell was told and may not have done. Nothing here changes the state of a service. */
-static void on_resume(struct step *step)
+static void on_resume(struct step *step, const struct supervisor_event *event)
 {
     struct supervisor_state *state = step->state;
+    if (event->generation > state->service[0].generation) {
+        state->service[0].generation = event->generation;
+        state->service[0].cause = event->cause;
+        state->service[0].restarts++;
+        state->deaths++;
+        state->restarts++;
+        if (!window_count(step, 0)) on_stop(step, SYSTEM_REBOOT);
+    }
     state->timer_ns = SUPERVISOR_NEVER;
     for (uint32_t i = state->count - 1; i > 0; i--) {
         const struct supervised *s = &state->service[i];
@@ -523,7 +531,7 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
     case SUPERVISOR_EVENT_SPARE_DEATH: spare_on_death(step, i, event->generation); break;
     case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
     case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
-    case SUPERVISOR_EVENT_RESUME: on_resume(step); break;
+    case SUPERVISOR_EVENT_RESUME: on_resume(step, event); break;
     }
 }
 

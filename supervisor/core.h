@@ -27,7 +27,8 @@ enum supervisor_event_kind {
     SUPERVISOR_EVENT_STOP,        /* code: enum system_op; ends everything, then HALT */
     SUPERVISOR_EVENT_RESUME,      /* the shell is new and the state is not: says again all that may not have
                                    been done. A START of what was made, a KILL of what is dead are to be
-                                   skipped; deaths that were not told are to follow as DEATH events */
+                                   skipped; deaths that were not told are to follow as DEATH events.
+                                   generation, cause: the new shell's own, what its predecessor ended of */
     SUPERVISOR_EVENT_STANDBY,     /* service, generation: its spare is as far as it gets without the device */
     SUPERVISOR_EVENT_SPARE_DEATH, /* service, generation: its spare is no more, or could not be made */
 };

@@ -4,7 +4,6 @@
  * is written at once: no line is lost. */
 #include "shell.h"
 
-#define ENTRIES 64
 struct entry {
     uint64_t rip, address, code, until_ns, at_ns;
     uint32_t service, generation;
@@ -14,10 +13,9 @@ struct entry {
     enum give_up_reason reason;
     bool spare; /* of a process that stood by */
 };
-static struct entry journal[ENTRIES];
-static uint32_t entries;
+#define ENTRIES (JOURNAL_BYTES / (uint32_t)sizeof(struct entry))
 
-static const char *cause_text(uint32_t cause)
+const char *cause_text(uint32_t cause)
 {
     static const char *const text[] = {
 #define CAUSE(name, number, text) [number] = text,
@@ -27,14 +25,16 @@ static const char *cause_text(uint32_t cause)
     return cause < sizeof(text) / sizeof(text[0]) && text[cause] ? text[cause] : "unknown cause";
 }
 
-static struct entry *note(uint32_t i)
+/* Kept: a line is lost only with a supervisor that falls before it is noted, and comes twice if one falls while writing. */
+static void note(uint32_t i, struct entry entry)
 {
-    if (entries == ENTRIES) journal_flush();
-    struct entry *e = &journal[entries++];
-    *e = (struct entry){.service = i, .at_ns = clock_ns()};
-    shell.quiet_ns = e->at_ns + CHORE_DELAY_NS;
+    if (shell.journal_noted == ENTRIES) journal_flush();
+    entry.service = i;
+    entry.at_ns = clock_ns();
+    shell.journal[shell.journal_noted] = entry;
+    __atomic_store_n(&shell.journal_noted, shell.journal_noted + 1, __ATOMIC_SEQ_CST);
+    shell.quiet_ns = entry.at_ns + CHORE_DELAY_NS;
     chores_by(shell.quiet_ns);
-    return e;
 }
 
 /* Called when the core has decided: the state says what follows. */
@@ -42,34 +42,31 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
 {
     const struct supervised *s = &shell.state->service[i];
     if (event->cause == CAUSE_SHUTDOWN) return; /* the last line says that all have ended */
-    struct entry *e = note(i);
-    e->generation = generation;
-    e->death = event->cause;
-    e->rip = event->rip;
-    e->address = event->address;
-    e->code = event->code;
-    e->state = s->state;
-    e->next_generation = s->generation;
-    e->reason = s->reason;
-    e->until_ns = s->deadline_ns;
+    note(i, (struct entry){.generation = generation,
+                           .death = event->cause,
+                           .rip = event->rip,
+                           .address = event->address,
+                           .code = event->code,
+                           .state = s->state,
+                           .next_generation = s->generation,
+                           .reason = s->reason,
+                           .until_ns = s->deadline_ns});
 }
 
 void journal_spare(uint32_t i, const struct process_event *event)
 {
-    struct entry *e = note(i);
-    e->generation = TAG_GENERATION(event->tag);
-    e->death = event->cause;
-    e->rip = event->rip;
-    e->address = event->address;
-    e->code = event->code;
-    e->spare = true;
+    note(i, (struct entry){.generation = TAG_GENERATION(event->tag),
+                           .death = event->cause,
+                           .rip = event->rip,
+                           .address = event->address,
+                           .code = event->code,
+                           .spare = true});
 }
 
 void journal_state(uint32_t i, const struct supervisor_action *report)
 {
     if (report->cause != CAUSE_DEPENDENCY) return; /* follows from a death: said with it */
-    struct entry *e = note(i);
-    e->state = report->value;
+    note(i, (struct entry){.state = report->value});
 }
 
 static void what_follows(const struct entry *e, char *out, size_t size)
@@ -139,13 +136,14 @@ static void write_state(const struct entry *e, const char *name)
 
 void journal_flush(void)
 {
-    for (uint32_t n = 0; n < entries; n++) {
-        const struct entry *e = &journal[n];
+    for (; shell.journal_written < shell.journal_noted; shell.journal_written++) {
+        const struct entry *e = &shell.journal[shell.journal_written];
         const char *name = shell.manifest->service[e->service].name;
         if (e->death != CAUSE_NONE)
             write_death(e, name);
         else
             write_state(e, name);
     }
-    entries = 0;
+    shell.journal_noted = 0;
+    shell.journal_written = 0;
 }

@@ -5,11 +5,8 @@
  * watch are chores for later. */
 #include "shell.h"
 
-struct shell shell;
-static struct supervisor_action *action;
-static size_t action_max;
-static struct supervisor_event *unspawned; /* deaths at birth that the core has to hear of, a queue */
 static uint32_t unspawned_count;
+static bool resuming; /* the core repeats what may have been done already */
 
 static uint64_t timer_armed = SUPERVISOR_NEVER;
 
@@ -68,17 +65,18 @@ static bool refused(const struct manifest_service *m)
 static void start(const struct supervisor_action *a)
 {
     bool no = refused(&shell.manifest->service[a->service]);
+    if (resuming && spawned(a->service, a->generation)) return;
     if (!no && spawn(a->service, a->generation)) return;
-    unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
-                                                             .service = a->service,
-                                                             .generation = a->generation,
-                                                             .cause = no ? CAUSE_REFUSED : CAUSE_SPAWN};
+    shell.unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                                                   .service = a->service,
+                                                                   .generation = a->generation,
+                                                                   .cause = no ? CAUSE_REFUSED : CAUSE_SPAWN};
 }
 
 static void spare(const struct supervisor_action *a)
 {
     if (spare_spawn(a->service, a->generation)) return;
-    unspawned[unspawned_count++] = (struct supervisor_event){
+    shell.unspawned[unspawned_count++] = (struct supervisor_event){
         .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = a->service, .generation = a->generation};
 }
 
@@ -109,15 +107,18 @@ static void act(const struct supervisor_action *a)
 
 static void step(const struct supervisor_event *event)
 {
-    size_t n = supervisor_step(shell.state, event, clock_ns(), action, action_max);
-    for (size_t i = 0; i < n; i++) act(&action[i]);
+    size_t max = supervisor_actions_max(shell.state->count),
+           n = twin_step(&shell.twin, event, clock_ns(), shell.action, max);
+    resuming = event->kind == SUPERVISOR_EVENT_RESUME;
+    for (size_t i = 0; i < n; i++) act(&shell.action[i]);
+    twin_follow(&shell.twin, shell.action, max);
 }
 
 void happen(const struct supervisor_event *event)
 {
     step(event);
     while (unspawned_count) {
-        struct supervisor_event failed = unspawned[--unspawned_count];
+        struct supervisor_event failed = shell.unspawned[--unspawned_count];
         step(&failed);
         if (failed.kind == SUPERVISOR_EVENT_SPARE_DEATH) continue; /* the log has said why */
         journal_death(failed.service, failed.generation, &(struct process_event){.cause = failed.cause});
@@ -131,6 +132,25 @@ static void on_spare_death(uint32_t i, const struct process_event *event)
     journal_spare(i, event);
     happen(&(struct supervisor_event){
         .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = i, .generation = TAG_GENERATION(event->tag)});
+}
+
+/* A death that the core counts; what it starts in its place is written down before the dead is let go. */
+void child_died(const struct process_event *event)
+{
+    uint32_t i = TAG_SERVICE(event->tag), generation = TAG_GENERATION(event->tag);
+    struct child *child = &shell.child[i];
+    handle_t dead = child->process, inject = child->inject;
+    /* A death before READY belongs to the same outage. */
+    if (!child->death_tsc) child->death_tsc = event->tsc;
+    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
+                                      .service = i,
+                                      .generation = generation,
+                                      .cause = (enum cause)event->cause,
+                                      .code = event->code,
+                                      .address = event->rip});
+    if (child->process == dead) child->process = child->inject = 0;
+    if (dead) grave_add(dead, inject);
+    journal_death(i, generation, event);
 }
 
 /* An overrun of its budget already cost the process its priority; whether it hangs, the watchdogs tell. An
@@ -149,24 +169,18 @@ static void on_child_event(const struct process_event *event)
                                           .service = i,
                                           .generation = generation,
                                           .cause = CAUSE_IRQ_STORM});
-    if (event->kind != EVENT_DEATH) return;
-    /* A death before READY belongs to the same outage. */
-    if (!shell.child[i].death_tsc) shell.child[i].death_tsc = event->tsc;
-    spawn_forget(i);
-    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
-                                      .service = i,
-                                      .generation = generation,
-                                      .cause = (enum cause)event->cause,
-                                      .code = event->code,
-                                      .address = event->rip});
-    journal_death(i, generation, event);
+    if (event->kind == EVENT_DEATH) child_died(event);
+}
+
+void children_hear(void)
+{
+    struct process_event event;
+    while (sys_process_event(&event) == OK) on_child_event(&event);
 }
 
 static void on_signals(uint64_t bits)
 {
-    struct process_event event;
-    if (bits & SIGNAL_CHILD)
-        while (sys_process_event(&event) == OK) on_child_event(&event);
+    if (bits & SIGNAL_CHILD) children_hear();
     if (bits & SIGNAL_TIMER) {
         timer_armed = SUPERVISOR_NEVER;
         happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK});
@@ -205,11 +219,13 @@ static handle_t made(struct sys_result r, const char *what)
     return r.value;
 }
 
-static void *memory_of_own(uint64_t bytes, handle_t *memory)
+static void *memory_of_own(uint64_t bytes)
 {
     void *at;
-    *memory = made(sys_memory_create(0, PAGES_FOR(bytes), 0), "memory");
-    if (map_new(*memory, PAGES_FOR(bytes), RIGHT_READ | RIGHT_WRITE, &at) != OK)
+    handle_t memory = made(sys_memory_create(0, PAGES_FOR(bytes), 0), "memory");
+    if (shell.owns == OWN_MEMORIES) fatal("supervisor: too many memories of its own");
+    shell.own[shell.owns++] = memory;
+    if (map_new(memory, PAGES_FOR(bytes), RIGHT_READ | RIGHT_WRITE, &at) != OK)
         fatal("supervisor: cannot map its memory");
     return at;
 }
@@ -231,8 +247,7 @@ static void image_read(void)
     if (wrong) fatal("supervisor: %s is broken: service %d: %s", BUNDLE_MANIFEST, (int)where, wrong);
     shell.manifest = at;
 
-    handle_t unused;
-    shell.child = memory_of_own(shell.manifest->service_count * sizeof(struct child), &unused);
+    shell.child = memory_of_own(shell.manifest->service_count * sizeof(struct child));
     for (uint32_t i = 1; i < shell.manifest->service_count; i++) {
         const struct manifest_service *m = &shell.manifest->service[i];
         if (bundle_find(bundle, m->image, &shell.child[i].image) != OK)
@@ -267,9 +282,19 @@ static uint32_t spares_wanted(void)
     return n;
 }
 
-int main(void)
+static void clear_stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with another */ }
+
+/* Nothing is kept but the area itself: what a predecessor made that fell before the core heard BOOT, is unmade. */
+static void clear(void)
 {
-    handle_t unused;
+    uint64_t head = sizeof(shell.kept);
+    memset((uint8_t *)&shell + head, 0, sizeof(shell) - head);
+    caps_sweep(clear_stray);
+}
+
+static void boot(void)
+{
+    clear();
     shell.chore_ns = SUPERVISOR_NEVER;
     shell.root = given("root");
     shell.image = given("image");
@@ -278,16 +303,30 @@ int main(void)
     image_read();
     uint32_t count = shell.manifest->service_count;
     objects_make();
-    shell.page = memory_of_own((count + spares_wanted()) * PAGE_SIZE, &shell.pages);
+    shell.page = memory_of_own((count + spares_wanted()) * PAGE_SIZE);
+    shell.pages = shell.own[shell.owns - 1];
     for (uint32_t i = 1; i < count; i++) spawn_prepare(i);
 
-    action_max = supervisor_actions_max(count);
-    action = memory_of_own(action_max * sizeof(*action), &unused);
-    unspawned = memory_of_own(2 * count * sizeof(*unspawned), &unused); /* a start and a spare each */
-    shell.state = memory_of_own(supervisor_state_size(count), &unused);
+    shell.action = memory_of_own(supervisor_actions_max(count) * sizeof(*shell.action));
+    shell.unspawned = memory_of_own(2 * count * sizeof(*shell.unspawned)); /* a start and a spare each */
+    shell.journal = memory_of_own(JOURNAL_BYTES);
+    shell.state = memory_of_own(supervisor_state_size(count));
     supervisor_init(shell.state, shell.manifest);
+    twin_init(&shell.twin, shell.state, memory_of_own(supervisor_state_size(count)));
+    shell.kept.phase = PHASE_SERVES;
     log_line("supervisor: %u services", count - 1);
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_BOOT});
+}
+
+int main(void)
+{
+    struct kept *kept;
+    status_t status = kept_open(sizeof(shell), &kept);
+    if (status != OK && status != E_STATE) fatal("supervisor: no memory to keep: status %u", status);
+    if (status == OK && kept->phase == 0)
+        boot();
+    else
+        resume(status == OK);
     chores_by(clock_ns() + CHORE_DELAY_NS);
     run();
     return 1;

@@ -6,7 +6,15 @@
 
 static uint32_t count(void) { return shell.manifest->service_count; }
 
-static void answer(struct message *m, status_t status) { m->info = INFO_MAKE(status, 0); }
+#define FALLS_MAX \
+    5u /* a request that was in hand so often is answered with E_POISONED: the ladder's first rung */
+
+/* Before anything is done: if this supervisor falls over it, the next one knows the answer. */
+static void answer(struct message *m, status_t status)
+{
+    m->info = INFO_MAKE(status, 0);
+    shell.request.status = status;
+}
 
 static bool caller_is(tag_t tag)
 {
@@ -45,10 +53,10 @@ static void on_ready(struct message *m, tag_t caller)
         child->recovery_ns = ns_from_ticks(rdtsc() - child->death_tsc);
         child->death_tsc = 0;
     }
+    answer(m, OK);
     happen(&(struct supervisor_event){
         .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = TAG_GENERATION(caller)});
     (void)sys_trace_mark(shell.trace, MARK_READY, i); /* a trace that refuses stops nobody */
-    answer(m, OK);
 }
 
 static void on_list(struct message *m)
@@ -108,20 +116,22 @@ static void on_complaint(struct message *m)
         answer(m, E_BUSY);
         return;
     }
-    happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
-                                      .service = (uint32_t)m->w[0],
-                                      .generation = (uint32_t)m->w[1],
-                                      .cause = (enum cause)m->w[2]});
+    struct supervisor_event complaint = {.kind = SUPERVISOR_EVENT_COMPLAINT,
+                                         .service = (uint32_t)m->w[0],
+                                         .generation = (uint32_t)m->w[1],
+                                         .cause = (enum cause)m->w[2]};
     answer(m, OK);
+    happen(&complaint);
 }
 
 static void on_process(struct message *m)
 {
     uint64_t i = m->w[0];
-    if (i == 0 || i >= count() || shell.child[i].process == 0) {
-        answer(m, i == 0 || i >= count() ? E_NOT_FOUND : E_STATE);
+    if (i >= count() || (i != 0 && shell.child[i].process == 0)) {
+        answer(m, i >= count() ? E_NOT_FOUND : E_STATE);
         return;
     }
+    if (i == 0) shell.child[0].inject = cap_find("self");
     struct child *child = &shell.child[i];
     if (child->inject == 0) {
         struct sys_result r = sys_cap_derive(child->process, RIGHT_INJECT | RIGHT_GRANT, 0);
@@ -239,13 +249,11 @@ static bool on_standby(struct message *m, tag_t caller)
     return false;
 }
 
-bool serve(struct message *m)
+static bool dispatch(struct message *m)
 {
     tag_t caller = (tag_t)m->badge;
     uint16_t label = INFO_LABEL(m->info);
     uint32_t needed = authority(label);
-    drop_caps(m);
-    if (label == SUPERVISOR_STANDBY) return on_standby(m, caller);
     if (!caller_is(caller) || (needed && !caller_may(caller, needed))) {
         answer(m, E_RIGHTS);
         return true;
@@ -264,4 +272,38 @@ bool serve(struct message *m)
     default: answer(m, E_UNSUPPORTED); break;
     }
     return true;
+}
+
+/* It was in hand when a supervisor fell. */
+static bool is_again(const struct message *m)
+{
+    const struct request *r = &shell.request;
+    return (m->info & INFO_REPLAYED) && r->judged && r->badge == m->badge &&
+           INFO_LABEL(r->info) == INFO_LABEL(m->info) && memcmp(r->w, m->w, sizeof(m->w)) == 0;
+}
+
+bool serve(struct message *m)
+{
+    struct request *r = &shell.request;
+    drop_caps(m);
+    if (INFO_LABEL(m->info) == SUPERVISOR_STANDBY)
+        return on_standby(m, (tag_t)m->badge); /* as often as it comes */
+    bool again = is_again(m);
+    if (again && (r->done || r->falls >= FALLS_MAX)) {
+        if (!r->done)
+            log_line("supervisor: request %u of service %u is poisoned", INFO_LABEL(m->info),
+                     TAG_SERVICE((tag_t)m->badge));
+        m->info = INFO_MAKE(r->done ? r->status : E_POISONED, 0);
+        return true;
+    }
+    uint32_t falls = again ? r->falls : 0;
+    r->done = false; /* while it changes, it is not yet in hand, whatever it looks like */
+    __atomic_store_n(&r->judged, true, __ATOMIC_SEQ_CST);
+    r->badge = m->badge;
+    r->info = m->info;
+    memcpy(r->w, m->w, sizeof(r->w));
+    r->falls = falls;
+    r->steps = shell.twin.steps;
+    __atomic_store_n(&r->judged, false, __ATOMIC_RELEASE);
+    return dispatch(m);
 }

@@ -5,15 +5,18 @@
  *   requests.c  the messages of abi/protocol.def, SUPERVISOR section
  *   watch.c     stalled endpoints
  *   journal.c   what is said about deaths, after they are dealt with
- * The shell never calls another service: nothing that another process does can make it wait. If it
- * dies, the kernel panics: it is the first process. */
+ *   again.c     what a supervisor does that finds a predecessor's state
+ * The shell never calls another service: nothing that another process does can make it wait. If it falls, the
+ * kernel starts it again, with its memory, capabilities and children as they were, but new variables. So all
+ * that the next one must know is in struct shell, which is kept, or in memory that it points to. */
 #ifndef COPPICE_SUPERVISOR_SHELL_H
 #define COPPICE_SUPERVISOR_SHELL_H
 
 #include "lib/bundle.h"
 #include "abi/protocol.h"
 #include "abi/trace.h"
-#include "core.h"
+#include "lib/kept.h"
+#include "core_twin.h"
 #include "core_watch.h"
 
 /* Bits of the supervisor's notification. */
@@ -50,7 +53,29 @@ struct child {
     struct grant grant[GRANTS_MAX];
 };
 
+/* The request in hand. Its caller, if it says that it may be served twice, comes back after a fall. */
+struct request {
+    uint64_t badge, info, w[MESSAGE_WORDS];
+    status_t status; /* of the answer, known before anything is done */
+    uint64_t steps;  /* the twin's, when it came */
+    uint32_t falls;  /* with it in hand */
+    bool judged;     /* by a successor: */
+    bool done;       /* what it asked for has been done, only the answer is missing */
+};
+
+#define OWN_MEMORIES  8
+#define JOURNAL_BYTES PAGE_SIZE
+struct entry; /* journal.c */
 struct shell {
+    struct kept kept; /* phase: 0 until the core has heard BOOT */
+    struct twin twin; /* its first state is `state` */
+    struct request request;
+    handle_t own[OWN_MEMORIES]; /* memory of what is pointed to below */
+    uint32_t owns;
+    struct supervisor_action *action;
+    struct supervisor_event *unspawned; /* deaths at birth that the core has to hear of, a queue */
+    struct entry *journal;
+    uint32_t journal_noted, journal_written;
     const struct manifest *manifest;
     struct supervisor_state *state;
     struct child *child;  /* per service; [0] is unused but for its endpoint */
@@ -66,20 +91,28 @@ struct shell {
     bool iommu;
     bool settled; /* said that everything is up */
 };
-extern struct shell shell;
+#define shell        (*(struct shell *)USER_KEPT)
+#define PHASE_SERVES 1ul /* of kept.phase */
 
 /* main.c */
 void happen(const struct supervisor_event *event); /* event -> core -> actions, until nothing is left */
 void chores_by(uint64_t ns);                       /* no later than this */
 void chores(void);
+void child_died(const struct process_event *event);
+void children_hear(void); /* of all that happened to them */
 
 /* spawn.c */
-void spawn_prepare(uint32_t i);              /* once a service: hardware objects and startup page */
-bool spawn(uint32_t i, uint32_t generation); /* makes a process, or takes the spare of this generation */
+void spawn_prepare(uint32_t i);                /* once a service: hardware objects and startup page */
+bool spawn(uint32_t i, uint32_t generation);   /* makes a process, or takes the spare of this generation */
+bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
 bool spare_spawn(uint32_t i, uint32_t generation);
-void spare_drop(uint32_t i);   /* ends it if it lives; to be buried later */
-void spawn_forget(uint32_t i); /* its process is dead: to be buried later */
+void spare_drop(uint32_t i);                       /* ends it if it lives; to be buried later */
+void spare_again(uint32_t i);                      /* a new supervisor: its call is to come again */
+void grave_add(handle_t process, handle_t inject); /* dead: to be buried later */
 void bury_all(void);
+
+/* again.c */
+void resume(bool whole); /* what is kept is of this program */
 
 /* requests.c */
 bool serve(struct message *m); /* turns the request in m into its reply; false: it is answered later */
@@ -93,5 +126,6 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
 void journal_spare(uint32_t i, const struct process_event *event);
 void journal_state(uint32_t i, const struct supervisor_action *report);
 void journal_flush(void);
+const char *cause_text(uint32_t cause);
 
 #endif

@@ -227,19 +227,22 @@ static void serves_next(uint32_t i, handle_t process)
 static void spare_take(uint32_t i)
 {
     struct child *child = &shell.child[i];
-    struct startup *page = child->spare_page;
+    tag_t tag = TAG_MAKE(i, child->spare_generation);
+    struct startup *page = child->page->tag == tag ? child->page : child->spare_page;
     struct message go = {.info = INFO_MAKE(OK, 0)};
-    child->spare_page = child->page;
-    child->page = page;
+    status_t status = give(i, child->spare, tag, page, PART_REST);
     serves_next(i, child->spare);
-    status_t status = give(i, child->spare, TAG_MAKE(i, child->spare_generation), page, PART_REST);
-    child->spare = 0;
+    if (page != child->page) {
+        child->spare_page = child->page;
+        child->page = page;
+    }
     if (status != OK) {
         (void)sys_process_kill(child->process, CAUSE_SPAWN); /* it is dead, or has no room for them */
     } else if (child->spare_call) {
         (void)sys_reply_to(child->spare_call, &go);
     }
     child->spare_call = 0;
+    child->spare = 0; /* last: until then it is taken again by the next supervisor, to the same end */
     (void)sys_trace_mark(shell.trace, MARK_TAKEN, i); /* a trace that refuses stops nobody */
 }
 
@@ -265,6 +268,28 @@ bool spare_spawn(uint32_t i, uint32_t generation)
     return child->spare != 0;
 }
 
+bool spawned(uint32_t i, uint32_t generation)
+{
+    struct process_info info;
+    handle_t process = shell.child[i].process;
+    if (shell.child[i].spare && shell.child[i].spare_generation == generation)
+        return false; /* not all of it */
+    return process && sys_process_info(process, &info) == OK && info.tag == TAG_MAKE(i, generation) &&
+           info.state != PROCESS_CREATED;
+}
+
+/* The calls of spares wait in the queue again; and its two pages may have been changing places. */
+void spare_again(uint32_t i)
+{
+    struct child *child = &shell.child[i];
+    uint32_t before = 0;
+    child->spare_call = 0;
+    if (!child->spare_page || child->spare_page != child->page) return;
+    for (uint32_t n = 1; n < i; n++) before += shell.child[n].spare_page != NULL;
+    struct startup *own = page_number(i), *other = page_number(shell.manifest->service_count + before);
+    child->spare_page = child->page == own ? other : own;
+}
+
 /* --- Burial --------------------------------------------------------------------------------- */
 /* A dead process owns nothing but its own page. */
 #define DEAD_PAGES 1
@@ -272,7 +297,8 @@ bool spare_spawn(uint32_t i, uint32_t generation)
 static void bury(const struct grave *g)
 {
     struct process_info info;
-    if (sys_process_info(g->process, &info) == OK && info.used_pages > DEAD_PAGES) {
+    if (sys_process_info(g->process, &info) == OK && info.state == PROCESS_DEAD &&
+        info.used_pages > DEAD_PAGES) {
         shell.leaked_pages += info.used_pages - DEAD_PAGES;
         log_line("supervisor: leak: pid %u, dead, holds %lu pages", info.pid, info.used_pages - DEAD_PAGES);
     }
@@ -285,18 +311,10 @@ void bury_all(void)
     while (graves) bury(&grave[--graves]);
 }
 
-static void grave_add(handle_t process, handle_t inject)
+void grave_add(handle_t process, handle_t inject)
 {
     if (graves == GRAVES) bury_all();
     grave[graves++] = (struct grave){process, inject};
-}
-
-void spawn_forget(uint32_t i)
-{
-    struct child *child = &shell.child[i];
-    grave_add(child->process, child->inject);
-    child->process = 0;
-    child->inject = 0;
 }
 
 void spare_drop(uint32_t i)

@@ -37,7 +37,7 @@ SUPERVISOR_PRIORITY = 30
 
 FLAGS = {  # key of a program or system manifest -> enum service_flags
     "endpoint": 1, "driver": 2, "log": 4, "trace": 8, "inject": 16, "root": 32, "image_access": 64,
-    "control": 128, "optional": 256, "dma": 512, "recovery": 1024, "spare": 2048,
+    "control": 128, "optional": 256, "dma": 512, "recovery": 1024, "spare": 2048, "kept": 4096,
 }
 RESTART = {"permanent": 0, "transient": 1, "temporary": 2}
 STRATEGY = {"one_for_one": 0, "rest_for_one": 1, "one_for_all": 2}
@@ -601,7 +601,8 @@ def compile_system(source, order):
     """The compiled manifest as plain data: what --json prints and pack() writes."""
     index = {SUPERVISOR: 0} | {s.name: n + 1 for n, s in enumerate(order)}
     groups = list(source.data.get("group", {}))
-    supervisor = FALLBACK | {
+    own_policy = {k: v for k, v in source.data.get("defaults", {}).items() if k in ("intensity", "period_ms")}
+    supervisor = FALLBACK | own_policy | {
         "name": SUPERVISOR, "image": SUPERVISOR, "priority": SUPERVISOR_PRIORITY, "quota_pages": 0,
         "flags": sum(FLAGS[k] for k in ("endpoint", "log", "trace", "root", "image_access", "control")),
     }

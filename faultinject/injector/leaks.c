@@ -38,7 +38,7 @@ static uint64_t random_next(void)
 static bool census_take(struct census *c)
 {
     struct system_info i;
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
 
     if (service_call(cap_find("supervisor"), SUPERVISOR_CENSUS, &m) != OK || sys_system_info(&i) != OK)
         return false;
@@ -145,7 +145,7 @@ static void report(uint64_t done, bool good, const struct census *c)
 {
     char line[360];
     int at = 0;
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
 
     for (uint32_t i = 0; i < COUNTS; i++)
         at += format(line + at, sizeof(line) - (size_t)at, "%s\"%s\":[%lu,%lu]", i ? "," : "", count_name[i],

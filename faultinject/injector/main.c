@@ -92,7 +92,7 @@ static void trial_run(const struct json_object *order)
 static void rest_report(void)
 {
     struct system_info i;
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
 
     if (sys_system_info(&i) != OK || service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) != OK) {
         log_line("{\"error\":\"the totals cannot be read\"}");
@@ -184,7 +184,7 @@ int main(void)
 {
     char line[COM2_LINE_MAX];
     bool cut;
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
     status_t status = open_all();
 
     if (status != OK) fatal("{\"fatal\":\"injector: cannot start, status %u\"}", (uint32_t)status);

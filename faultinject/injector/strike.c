@@ -18,8 +18,9 @@
 #define GARBAGE_MASKED_MS 40u /* nobody noticed for this long: the garbage was overwritten in time */
 #define WATCH_MS          40u /* a target that lives is watched for so long */
 #define SERVE_MS          8000u /* then its clients must get all that they wait for: recovery's patience is 5 s */
-#define NO_SERVICE        4095u /* the largest index a tag can hold; no manifest has so many */
-#define CALLS_A_ROUND     16u   /* to a server that has nothing to do by itself */
+#define NO_SERVICE        4095u        /* the largest index a tag can hold; no manifest has so many */
+#define VICTIM            "virtio_blk" /* its recovery needs everybody */
+#define CALLS_A_ROUND     16u          /* to a server that has nothing to do by itself */
 #define BREAKPOINT        0xccu
 
 static handle_t inject, trace, gadgets;
@@ -58,12 +59,17 @@ static bool died(const struct trial *t)
 /* One call; false: it failed. It outlives its server. */
 static bool call_once(const char *service, uint64_t seed, uint32_t *wrong)
 {
-    bool echo = strcmp(service, "pci") != 0;
+    bool pci = is(service, "pci"), supervisor = is(service, "supervisor"), echo = !pci && !supervisor;
     handle_t endpoint = cap_find(service);
     struct message m = {.info = INFO_REPLAYABLE};
 
     for (uint64_t i = 0; echo && i < MESSAGE_WORDS; i++) m.w[i] = (seed + i) * 0x9e3779b97f4a7c15ul;
-    if (endpoint == 0 || service_call(endpoint, echo ? ECHO_ECHO : PCI_LIST, &m) != OK) return false;
+    if (endpoint == 0 || service_call(endpoint,
+                                      echo  ? ECHO_ECHO
+                                      : pci ? PCI_LIST
+                                            : SUPERVISOR_LIST,
+                                      &m) != OK)
+        return false;
     for (uint64_t i = 0; echo && i < MESSAGE_WORDS; i++)
         if (m.w[i] != (seed + i) * 0x9e3779b97f4a7c15ul) ++*wrong;
     return true;
@@ -198,11 +204,14 @@ static void strike_fatal(const struct trial *t, handle_t process, struct outcome
         o->error = "the second strike was refused";
     else if (arm(t, process) != OK)
         o->error = "the strike was refused";
+    else if (is(t->how, "recovering") && target_kill(VICTIM) != OK)
+        o->error = "nobody died whose recovery it could be struck in";
     else if (t->calm)
         strike_calm(t, process, o);
     else
         strike_await(t, process, o);
-    if (!o->struck && gadget_address(t->code) != 0) gadgets_new(no_parameters, o);
+    bool kept = t->index == 0 || (t->before.flags & SERVICE_KEPT); /* what it had mapped outlives it */
+    if ((!o->struck || kept) && gadget_address(t->code) != 0) gadgets_new(no_parameters, o);
 }
 
 /* --- Strikes that the target may survive ------------------------------------------------------------------- */
@@ -334,8 +343,8 @@ bool strike_known(const struct trial *t)
 {
     if (is(t->how, "jump") || is(t->how, "call")) return gadget_address(t->code) != 0;
     if (is(t->how, "corrupt")) return corrupt_known(t->code);
-    return is(t->how, "kill") || is(t->how, "text") || is(t->how, "checkpoint") || is(t->how, "garbage") ||
-           is(t->how, "all");
+    return is(t->how, "kill") || is(t->how, "recovering") || is(t->how, "text") || is(t->how, "checkpoint") ||
+           is(t->how, "garbage") || is(t->how, "all");
 }
 
 void strike(struct trial *t, struct outcome *o)
@@ -356,7 +365,7 @@ void strike(struct trial *t, struct outcome *o)
         strike_garbage(t, process, o);
     else if (is(t->how, "checkpoint"))
         strike_checkpoint(t, process, o);
-    else if (is(t->how, "kill") || is(t->how, "jump"))
+    else if (is(t->how, "kill") || is(t->how, "jump") || is(t->how, "recovering"))
         strike_fatal(t, process, o);
     else {
         if (is(t->how, "call")) strike_call(t, process, &v, o);

@@ -13,7 +13,7 @@ static handle_t supervisor(void)
 
 status_t target_read(uint32_t service, struct target *out)
 {
-    struct message m = {.w = {service}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {service}};
     status_t status = service_call(supervisor(), SUPERVISOR_LIST, &m);
 
     if (status != OK) return status;
@@ -49,7 +49,7 @@ bool targets_settled(void)
 
 status_t target_process(uint32_t service, handle_t *out)
 {
-    struct message m = {.w = {service}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {service}};
     status_t status = service_call(supervisor(), SUPERVISOR_PROCESS, &m);
 
     if (status != OK) return status;
@@ -59,7 +59,7 @@ status_t target_process(uint32_t service, handle_t *out)
 
 status_t target_kill(const char *name)
 {
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
     char padded[MANIFEST_NAME_MAX] = {0};
 
     for (uint32_t i = 0; i + 1 < sizeof(padded) && name[i] != 0; i++) padded[i] = name[i];

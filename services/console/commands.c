@@ -241,7 +241,7 @@ static void run_stty(uint32_t count, char **word)
 
 static void stop(enum system_op op)
 {
-    struct message m = {.w = {op}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {op}};
     status_t status = service_call(cap_find("supervisor"), SUPERVISOR_STOP, &m);
     if (status != OK) refuse("supervisor", status);
 }

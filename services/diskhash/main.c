@@ -110,7 +110,7 @@ int main(void)
 {
     static br_sha256_context sha;
     handle_t endpoint = cap_find("endpoint");
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
 
     if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK)
         fatal("diskhash: not accepted as ready");

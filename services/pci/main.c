@@ -139,7 +139,7 @@ static void start(void)
     uint32_t count = functions_enumerate(&info);
     if (count == 0) log_line("pci: no PCI Express configuration space, or nothing in it");
     claims_prepare(manifest, info.iommu != 0);
-    struct message m = {.info = 0};
+    struct message m = {.info = INFO_REPLAYABLE};
     status = service_call(cap_find("supervisor"), SUPERVISOR_READY, &m);
     if (status != OK) fatal("pci: not accepted as ready: status %d", status);
 }

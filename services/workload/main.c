@@ -303,7 +303,7 @@ static void disk_open(void)
 int main(void)
 {
     handle_t endpoint = cap_find("endpoint");
-    struct message m = {0};
+    struct message m = {.info = INFO_REPLAYABLE};
 
     if (service_call(cap_find("supervisor"), SUPERVISOR_READY, &m) != OK)
         fatal("workload: not accepted as ready");

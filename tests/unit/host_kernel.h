@@ -26,7 +26,7 @@
 
 /* --- Boot ----------------------------------------------------------------------------------------------- */
 
-static handle_t boot_root, boot_image, boot_trace, boot_inject; /* the supervisor's own handles */
+static handle_t boot_root, boot_image, boot_trace, boot_inject, boot_self; /* the supervisor's own handles */
 
 static inline void boot_handles(void)
 {
@@ -39,8 +39,10 @@ static inline void boot_handles(void)
         if (!strcmp(s.cap[i].name, "image")) boot_image = s.cap[i].handle;
         if (!strcmp(s.cap[i].name, "trace")) boot_trace = s.cap[i].handle;
         if (!strcmp(s.cap[i].name, "inject")) boot_inject = s.cap[i].handle;
+        if (!strcmp(s.cap[i].name, "self")) boot_self = s.cap[i].handle;
     }
-    cr_assert(boot_root && boot_image && boot_trace && boot_inject, "the supervisor's capabilities");
+    cr_assert(boot_root && boot_image && boot_trace && boot_inject && boot_self,
+              "the supervisor's capabilities");
 }
 
 #define BOOT_PAGES 8u /* handoff: 2; then the image: 4 */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Processes: made from images, started, ended by every road, and owning nothing afterwards. */
 #include <criterion/criterion.h>
-#include <signal.h>
 #include "host_kernel.h"
 
 #define EVENTS USER_DYNAMIC /* a page for struct process_event */
@@ -284,12 +283,6 @@ Test(process, only_the_parent_destroys)
     run_as(root_thread());
     expect_ok(sys(process_destroy, d.handle));
     account_check(process_root);
-}
-
-Test(process, the_first_process_may_not_end, .signal = SIGABRT)
-{
-    setenv("HOST_QUIET", "1", 1);
-    sys(exit, 1);
 }
 
 /* --- Families -------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * The area of a kept process and the capabilities that it lost sight of (kept.h). */
+#include "kept.h"
+
+#define KEPT_MAGIC 0x5450454b504f43ul /* "COPKEPT" */
+#define SLOTS      16384u             /* a capability table has no more */
+
+static uint64_t marked[SLOTS / 64];
+
+status_t kept_open(uint64_t bytes, struct kept **out)
+{
+    struct kept *kept = (struct kept *)USER_KEPT;
+    uint64_t pages = PAGES_FOR(bytes);
+    struct sys_result memory = sys_memory_create(0, pages, 0);
+
+    *out = kept;
+    if (memory.status != OK) return memory.status;
+    status_t status = sys_memory_map(0, memory.value, USER_KEPT, 0, pages, RIGHT_READ | RIGHT_WRITE);
+    if (status == E_EXISTS) {
+        status = sys_cap_delete(memory.value);
+        if (status == OK && kept->magic != 0 && (kept->magic != KEPT_MAGIC || kept->bytes != bytes))
+            return E_STATE;
+    } else if (status == OK) {
+        kept->memory = memory.value;
+    }
+    if (status != OK) return status;
+    kept->bytes = bytes;
+    kept->magic = KEPT_MAGIC;
+    map_position_keep(&kept->mapped);
+    return OK;
+}
+
+void caps_mark(handle_t h)
+{
+    if (h != 0) marked[HANDLE_INDEX(h) % SLOTS / 64] |= 1ul << HANDLE_INDEX(h) % 64;
+}
+
+void caps_sweep(void (*stray)(handle_t h))
+{
+    const struct startup *s = startup();
+
+    caps_mark(((struct kept *)USER_KEPT)->memory);
+    for (uint32_t i = 0; i < s->cap_count && i < STARTUP_CAPS; i++) caps_mark(s->cap[i].handle);
+    for (struct sys_result r = {0}; (r = sys_cap_next(r.value)).status == OK;)
+        if (!(marked[HANDLE_INDEX(r.value) % SLOTS / 64] >> HANDLE_INDEX(r.value) % 64 & 1)) stray(r.value);
+    memset(marked, 0, sizeof(marked));
+}

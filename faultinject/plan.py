@@ -69,7 +69,8 @@ def services_of(driver, fault, disk):
     weights = dict(DRIVER_GROUPS.get(driver, {driver: 1}))
     if disk and driver in DISK_WEIGHT:
         weights["virtio_disk"] = DISK_WEIGHT[driver]
-    return {name: w for name, w in weights.items() if fault in SERVICES[name]}
+    meant = {name: w for name, w in weights.items() if fault in SERVICES[name]}
+    return meant or {name: 1 for name in SERVICES if fault in SERVICES[name]}  # nobody of the group can have it
 
 
 def make_trial(seed, n, driver="mix", fault="mix", disk=False):

@@ -133,7 +133,7 @@ TABLE = (
     Fault("double", "system", "it is ended, and its successor again while it recovers",
           AT_RANDOM + "; then one of the successor, start to READY", "struck", SERVED, how="kill", weight=8),
     Fault("recovering", "system", "it is ended while virtio_blk, which was killed, recovers",
-          "an instruction of it, counted from that kill", "struck", ("supervisor",), how="recovering"),
+          "an instruction of it, counted from that kill", "struck", ("supervisor",), how="recovering", apart=True),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
           weight=5),
 )

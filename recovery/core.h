@@ -40,6 +40,7 @@ struct rsession {
     uint64_t attempt_id[SESSION_SLOTS_MAX];
     uint64_t id_seen;                    /* largest request id seen: the number submitted */
     uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
+    bool unheard;                        /* at the last look its client slept, with something to take */
 };
 
 enum watch_state {
@@ -148,6 +149,9 @@ status_t recovery_attached(const struct recovery *r, tag_t server) MUST_USE;
 void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attach_report *report);
 bool ledger_nonsense(const struct rsession *s, uint64_t slot);    /* an entry that no sane driver writes */
 void ledger_sample(struct rsession *s, struct watch_sample *sum); /* adds */
+/* One look: true if its client sleeps with something to take, now and at the look before: its driver should have
+ * signalled it, and it can be that this driver never will. */
+bool ledger_unheard(struct rsession *s);
 
 /* --- Checkpoints (core_checkpoint.c) ----------------------------------------------------------------- */
 

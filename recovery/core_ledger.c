@@ -156,3 +156,23 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum)
     sum->rounds += load(&s->ledger->rounds);
     sum->awake += load(&s->ledger->driver_waiting) == 0;
 }
+
+static bool something_to_take(const struct rsession *s)
+{
+    if (s->class == SESSION_STREAM)
+        return load(&s->stream_driver->rx_head) != load(&s->stream_client->rx_tail);
+    for (uint32_t i = 0; i < s->slots; i++) {
+        uint64_t id = load(&s->request->slot[i].id);
+        if (id != 0 && load(&s->ledger->entry[i].completed_id) == id) return true;
+    }
+    return false;
+}
+
+/* client_waiting is the first word of the page in both classes. */
+bool ledger_unheard(struct rsession *s)
+{
+    bool before = s->unheard;
+
+    s->unheard = load(&s->stream_client->client_waiting) != 0 && something_to_take(s);
+    return before && s->unheard;
+}

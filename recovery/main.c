@@ -244,12 +244,23 @@ static status_t handle_complain(tag_t caller, struct message *m)
     return OK;
 }
 
+/* Clients whose driver does not tell them, because its capability of their notification is spoilt. */
+static void clients_tell(const struct server *v)
+{
+    for (uint64_t left = v->used; left != 0; left &= left - 1) {
+        struct rsession *s = &core.session[v->session[__builtin_ctzl(left)]];
+        if (ledger_unheard(s)) /* who is gone hears nothing */
+            (void)sys_signal(objects_of(s)->notification, DOORBELL_SESSION(s->id % DOORBELL_SESSIONS));
+    }
+}
+
 static void watch_service(uint32_t service, uint64_t now)
 {
     struct server *v = &core.server[service];
     struct watch_sample sample;
 
     if (v->generation == 0) return;
+    clients_tell(v);
     recovery_sample(&core, v, &sample);
     if (sample.nonsense != 0 && v->watch.state != WATCH_REPORTED) {
         complain(service, CAUSE_PROTOCOL);

@@ -158,6 +158,26 @@ Test(ledger, sample_sees_a_completion_with_unknown_status)
     cr_assert_eq(sample.pending, 1);
 }
 
+/* A driver that completes and never tells: the client is told by recovery, at the second look. */
+Test(ledger, a_client_that_sleeps_over_a_completion_is_unheard)
+{
+    uint32_t *waiting = &((struct session_request *)s->request)->client_waiting;
+
+    request_put(s, 0, 1, 1);
+    *waiting = 1;
+    cr_assert_not(ledger_unheard(s));
+    cr_assert_not(ledger_unheard(s), "nothing is completed");
+    s->ledger->entry[0].completed_id = 1;
+    cr_assert_not(ledger_unheard(s), "its signal may be on the way");
+    cr_assert(ledger_unheard(s));
+    *waiting = 0;
+    cr_assert_not(ledger_unheard(s), "it is awake");
+    *waiting = 1;
+    cr_assert_not(ledger_unheard(s));
+    ((struct session_request *)s->request)->slot[0].id = 0;
+    cr_assert_not(ledger_unheard(s), "it has taken it");
+}
+
 static struct rsession *stream_open(void)
 {
     struct rsession *t = fixture_open(f, SERIAL, SESSION_STREAM, 0);

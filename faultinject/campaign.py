@@ -37,6 +37,7 @@ class Options:
     plan: list
     driver: str = "mix"
     fault: str = "mix"
+    enumerate: int = 0                 # strike at every so many instructions of one request, until it passes; 0: as the plan says
     image: pathlib.Path = pathlib.Path("build/image/chaos")
     out: pathlib.Path = pathlib.Path("build/chaos")
     disk: pathlib.Path | None = None
@@ -140,6 +141,7 @@ class Campaign:
         self.guest = self.log = self.ring = self.typist = None
         self.outside = collections.Counter()
         self.machine = self.running = None
+        self.untouched_at = None
         self.hashing = set()   # trials to whose end the user's disk was being read
         self.ending = None     # the exception that ended the campaign early
         self.findings = []
@@ -217,7 +219,7 @@ class Campaign:
             self.services.get(index, {})["restarts_with"] = names
 
     def play(self):
-        self.order("start", seed=self.o.seed)
+        self.order("start", seed=self.o.seed, calm=int(bool(self.o.enumerate)))
         self.log.wait("workload", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
         if self.o.disk:
             self.order("hash")
@@ -239,6 +241,9 @@ class Campaign:
 
     def trials(self):
         """The plan; with a user's disk, more of the same until its hash is there."""
+        if self.o.enumerate:
+            yield from self.points()
+            return
         yield from self.o.plan
         if not self.o.disk:
             return
@@ -250,6 +255,16 @@ class Campaign:
             self.o.plan.append(trial)
             self.report.stage("trials", len(self.o.plan))
             yield trial
+
+    def points(self):
+        """One request after the other, struck later and later, until one passes untouched (or so many as the plan has)."""
+        for trial in self.o.plan:
+            yield trial
+            report = self.reports[trial.n]
+            if report["answered"] and not report["struck"]:
+                self.untouched_at = trial.instructions
+                del self.o.plan[trial.n:]
+                return
 
     def one(self, trial):
         """Runs a trial. It is judged when the next one begins: its first completion may still come."""
@@ -264,7 +279,7 @@ class Campaign:
             self.o.before_last(self.guest)
             seconds = DEBUG_SECONDS
         order, self.aims[trial.n] = aims.order(trial, self.o.image, self.tsc_hz)
-        self.orders.send(order)
+        self.orders.send(order | ({"calm": 1} if self.o.enumerate else {}))
         self.reports[trial.n] = self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
         if typed:
             self.typist.rest()
@@ -361,7 +376,7 @@ class Campaign:
         data = self.folder / "data.img"
         self.findings = verify.check_disk(data, acks) if acks.places and data.exists() else []
         self.places_checked = len(acks.last)
-        self.verified = bool(acks.count)
+        self.verified = bool(acks.count) or bool(self.o.enumerate and self.o.driver != "virtio_blk")  # nothing is written then
         if self.disk:
             self.disk_after()
 
@@ -412,6 +427,7 @@ class Campaign:
             "tsc_hz": self.tsc_hz, "trace_entries": len(self.entries),
             "trace_lost": self.ring.lost if self.ring else 0,
             "lock": self.lock,
+            "enumerate": {"stride": self.o.enumerate, "untouched_at": self.untouched_at} if self.o.enumerate else None,
             "acknowledged": self.ledger.acks.count, "places_checked": self.places_checked,
             "death_order": death.check(self.entries, self.o.iommu, self.ring.lost if self.ring else 0, not self.panic),
             "workload": self.ledger.workload, "rest_before": self.rest_before, "rest_after": self.rest_after,

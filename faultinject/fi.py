@@ -27,6 +27,7 @@ from tools import qemu  # noqa: E402
 MET, MISSED, USAGE, ENVIRONMENT, HARNESS = range(5)
 SEED, KILLS = 1, 200
 KILLS_MAX = 1_000_000
+POINTS_MAX = 20_000
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -108,6 +109,8 @@ def parser():
     s = sub.add_parser("run", help="run a campaign", allow_abbrev=False)
     add_choice_options(s)
     s.add_argument("--each", type=whole(1, 10_000), metavar="N", help="N trials of each driver with each fault, instead of --kills")
+    s.add_argument("--enumerate", type=whole(1, 1000), metavar="STRIDE", nargs="?", const=1,
+                   help="strike one request after 1, 2, 3... (times STRIDE) instructions of the driver, until it passes untouched")
     add_fleet_options(s)
     add_machine_options(s)
     s.set_defaults(function=cmd_run)
@@ -186,16 +189,25 @@ def check_environment(args):
         raise qemu.EnvironmentProblem(f"{args.image}/boot.img is missing: run `make image`")
 
 
+def chosen(args):
+    if args.enumerate:
+        if args.each or args.disk or any((args.resume, args.jobs, args.dask, args.batch, args.shard, args.fresh_boot)):
+            raise plan.UsageProblem("--enumerate is one boot, without --each, --disk and batches")
+        return plan.make_points(args.seed, POINTS_MAX, args.enumerate, args.driver, args.fault)
+    if args.each:
+        return plan.make_each(args.seed, args.each, args.driver, args.fault, bool(args.disk))
+    return plan.make_plan(args.seed, args.kills, args.driver, args.fault, bool(args.disk))
+
+
 def cmd_run(args):
-    make, size = (plan.make_each, args.each) if args.each else (plan.make_plan, args.kills)
-    trials = make(args.seed, size, args.driver, args.fault, bool(args.disk))
+    trials = chosen(args)
     qemu.split_extra(args.qemu_extra)
     check_environment(args)
     options = campaign.Options(
         seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
-        disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
+        enumerate=args.enumerate or 0, disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
         qemu_extra=args.qemu_extra, verbose=args.verbose)
-    if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or len(trials) > fleet.ONE_BOOT:
+    if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or (len(trials) > fleet.ONE_BOOT and not args.enumerate):
         return run_fleet(args, options)
     progress = report.make()
     try:

@@ -2,7 +2,7 @@
 """From evidence to the outcome of one trial. Pure: no clock, no file, no guest."""
 import dataclasses
 
-from faultinject import faults, phases
+from faultinject import faults, phases, sometimes
 
 OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
             "silent_corruption", "kernel_panic", "harness_error")
@@ -140,7 +140,8 @@ def harm(e, found):
     for r in found:
         if r.generation_after is None:
             return "degraded", f"{r.service} was not started again"
-        if r.service == LOADED and r.in_flight and "completed" not in r.instants:
+        answered = e.report.get("answered")  # a client that is awake is not signalled
+        if r.service == LOADED and r.in_flight and "completed" not in r.instants and not answered:
             return "degraded", "none of the requests in flight was completed"
     return "recovered", ""
 
@@ -185,7 +186,7 @@ def record(e, replay):
         "in_flight": in_flight(e, found),
         "recovery_us": rounded(main.total_us(e.tsc_hz)) if main else None,
         "phases_us": {k: rounded(v) for k, v in main.phases_us(e.tsc_hz).items()} if main else {},
-        "recoveries": [describe(r, e.tsc_hz) for r in found],
+        "recoveries": [describe(r, e.tsc_hz) for r in found], "seen": sometimes.seen_in(e.window),
         "lost": len(e.lost), "mismatches": e.events.get("mismatch", 0), "duplicates": e.events.get("duplicate", 0),
         "io_errors": e.events.get("io_error", 0), "typing": e.typing, "leaks": e.window.leaks if e.window else 0,
         "findings": [f.text() for f in e.lost], "injector": e.report, "replay": replay,

@@ -21,6 +21,7 @@ DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's di
 # targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
 INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200}
 RECOVERING_MAX = {"supervisor": 24000, "pci": 3000}  # from the victim's death until it serves again
+ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 SECOND_MAX = 2500  # of the successor: start to READY
 DELAY_US = (0, 20000)
 
@@ -104,6 +105,15 @@ def make_each(seed, times, driver="all", fault="every", disk=False):
     wanted = pairs(driver, fault, disk)
     return [make_trial(seed, n, "mix" if service == "all" else service, kind, disk)
             for n, (service, kind) in enumerate(wanted * times, 1)]
+
+
+def make_points(seed, points, stride, driver, fault):
+    """One request, struck after stride, twice stride, ... of the driver's instructions."""
+    check(driver, fault)
+    fatal = sorted(f.name for f in faults.TABLE if f.how in ("kill", "jump") and f.proof == "struck" and f.family == "process")
+    if driver not in ENUMERATED or fault not in fatal:
+        raise UsageProblem(f"--enumerate needs one driver ({allowed(ENUMERATED)}) and one fault that ends it ({', '.join(fatal)})")
+    return [dataclasses.replace(make_trial(seed, n, driver, fault), delay_us=0, instructions=stride * n) for n in range(1, points + 1)]
 
 
 def write(plan, path):

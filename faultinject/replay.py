@@ -73,7 +73,8 @@ def options(source, image=None, out=None):
         seed=facts["seed"], plan=[], driver=facts["driver"], fault=facts["fault"], smp=facts["smp"], mem=facts["mem"],
         accel=facts["accel"], iommu=facts["iommu"], qemu_extra=facts.get("qemu_extra") or "",
         image=image or pathlib.Path(facts["image"]), out=out or source.folder.resolve().parent / "replays",
-        disk=pathlib.Path(disk["path"]) if disk else None, patience=PATIENCE)
+        disk=pathlib.Path(disk["path"]) if disk else None, patience=PATIENCE,
+        enumerate=(facts.get("enumerate") or {}).get("stride", 0))
     if not (o.image / "system.img").is_file():
         raise plans.UsageProblem(f"{o.image}: the image of this run is not there any more; --image names another")
     if not image and o.image_sha256() != facts["image_sha256"]:

@@ -6,7 +6,7 @@ import collections
 import os
 import sys
 
-from faultinject import faults, judge, summary
+from faultinject import faults, judge, sometimes, summary
 from faultinject.phases import PHASES
 from faultinject.trace import lock_line
 
@@ -147,6 +147,14 @@ def facts(s):
         d = s["disk"]
         yield (f"your disk: {d['bytes']} bytes, SHA-256 {'equal inside and outside' if d['equal'] else 'DIFFERENT'}, "
                f"the image {'is untouched' if d['untouched'] else 'WAS CHANGED'}")
+    if done := s.get("enumerated"):
+        end = done["untouched_at"]
+        yield (f"struck at every {done['stride']}. instruction" if done["stride"] > 1 else "struck at every instruction") + \
+            (f" until instruction {end}, which the request no longer reaches" if end else ", not to the end")
+    if s["injected"] and (missing := s.get("never_activated")):
+        yield "not covered, never activated: " + ", ".join(f"{fault} on {service}" for service, fault in missing)
+    if s["injected"] and not done and (missing := sometimes.never(s.get("sometimes", {}))):
+        yield "not covered, never seen: " + ", ".join(missing)
     if s["trouble"]:
         yield f"trouble: {s['trouble']}"
 

@@ -5,7 +5,7 @@ import collections
 import json
 import math
 
-from faultinject import death
+from faultinject import death, plan, sometimes
 from faultinject.judge import OUTCOMES
 from faultinject.phases import PHASES
 
@@ -93,7 +93,10 @@ def targets(s, run):
         "no_leak": s["leaks"] == 0,
         "no_harness_error": s["outcomes"]["harness_error"] == 0,
     }
-    if s["in_flight"]["kills"]:
+    if run.get("enumerate"):
+        out["enumerated"] = run["enumerate"]["untouched_at"] is not None
+        out["activated"] = s["activated"] >= s["injected"] - 1  # the last one passes
+    elif s["in_flight"]["kills"]:
         # Missed only where there were enough kills to tell: with ten, five are no finding.
         out["in_flight"] = wilson(s["in_flight"]["with_requests"], s["in_flight"]["kills"])[1] > IN_FLIGHT_MIN
     if run.get("death_order") and s["activated"]:
@@ -101,6 +104,15 @@ def targets(s, run):
     if run.get("disk"):
         out["disk"] = bool(run["disk"].get("equal")) and bool(run["disk"].get("untouched"))
     return out
+
+
+def pairs_of(run):
+    """(service, fault) of all that a campaign could strike."""
+    driver, fault = run.get("driver"), run.get("fault")
+    if run.get("enumerate"):
+        return [(driver, fault)]
+    known = plan.FAULTS.keys() | plan.GROUPS.keys()
+    return plan.pairs(driver, fault, bool(run.get("disk"))) if fault in known and driver else []
 
 
 def summarise(run, trials):
@@ -130,6 +142,8 @@ def summarise(run, trials):
         "writes_acknowledged": run.get("acknowledged"), "places_checked": run.get("places_checked"),
         "workload": workload or None, "disk": run.get("disk"), "death_order": run.get("death_order"),
         "lock": run.get("lock"),
+        "sometimes": sometimes.count(trials), "never_activated": sometimes.not_activated(trials, pairs_of(run)),
+        "enumerated": run.get("enumerate"),
         "by_fault": grouped(trials, "fault"), "by_service": grouped(trials, "service"),
     }
     s["targets"] = targets(s, run)

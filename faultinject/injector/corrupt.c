@@ -142,7 +142,7 @@ static status_t stale_handle(const struct view *v, uint64_t seed, uint32_t *poke
     return OK;
 }
 
-/* queue: address of the structure whose first word points to the memory that driver and device share. */
+/* queue: address of the pointer to the memory that driver and device share. */
 static status_t ring(const struct view *v, uint64_t queue, uint64_t seed, uint32_t *poked)
 {
     uint64_t memory, was;

@@ -144,7 +144,8 @@ static void order_run(const char *line, bool cut)
     else if (strcmp(op, "rest") == 0)
         rest_report();
     else if (strcmp(op, "start") == 0)
-        pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0), 0);
+        pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0),
+                json_number(&order, "calm", 0));
     else if (strcmp(op, "stop") == 0)
         pass_on(op, "workload", WORKLOAD_STOP, 0, 0);
     else if (strcmp(op, "hash") == 0)

@@ -5,7 +5,7 @@ import collections
 import pathlib
 import statistics
 
-from faultinject import judge, plan, report, summary
+from faultinject import judge, plan, report, sometimes, summary
 from faultinject.phases import PHASES
 
 SLOWEST = 10
@@ -105,15 +105,12 @@ def failing(run, t):
 
 def coverage(run):
     """What a campaign of this kind can strike, and how often it did: a zero is a hole."""
-    asked = plan.GROUPS.get(run.facts["fault"], {run.facts["fault"]: 1})
     counts = collections.Counter((t["service"], t["fault"]) for t in run.trials if t["activated"])
-    services = plan.services_of(run.facts["driver"], "kill", bool(run.facts["disk"])) if run.facts["driver"] != "mix" \
-        else dict.fromkeys(plan.DRIVER_GROUPS["mix"])
-    pairs = [(s, f) for s in services for f in asked if f in plan.SERVICES[s]]
-    pairs += [("all", "all")] if "all" in asked else []
+    pairs = summary.pairs_of(run.facts)
     died_of = collections.Counter(r["cause"] for t in run.trials for r in t["recoveries"])
     return {"pairs": [(s, f, counts[s, f]) for s, f in pairs], "missed": [(s, f) for s, f in pairs if not counts[s, f]],
-            "causes": died_of.most_common()}
+            "causes": died_of.most_common(),
+            "sometimes": [(what, run.summary["sometimes"][name]) for name, what, _ in sometimes.SOMETIMES]}
 
 
 def environment(facts):

@@ -35,7 +35,7 @@ static uint64_t buffers_free = (1ul << DEPTH_MAX) - 1;
 static uint64_t seed, places, next_seq = 1, random_state;
 static uint64_t acks[ACK_BATCH], failed[FAILED_MAX];
 static uint32_t ack_count, failed_count;
-static bool stopping;
+static bool stopping, calm; /* calm: works only when told to */
 static struct {
     uint64_t acked, reads, verified, flushes, mismatch, duplicates, errors;
 } total;
@@ -245,6 +245,38 @@ static void run(handle_t endpoint)
     acks_log();
 }
 
+static void finish_all(void)
+{
+    while (outstanding > 0) round_finish();
+}
+
+/* One record from the beginning to the end, with nothing else outstanding. */
+static void one_request(void)
+{
+    uint64_t seq = next_seq;
+
+    if (!op_submit(OP_WRITE, seq)) return;
+    next_seq++;
+    finish_all();
+    (void)op_submit(OP_FLUSH, 0); /* all slots are free */
+    finish_all();
+    if (!seq_failed(seq)) (void)op_submit(OP_READ, seq);
+    finish_all();
+    acks_log();
+}
+
+static void run_calm(handle_t endpoint)
+{
+    for (struct message m = {0}; !stopping;) {
+        if (sys_recv(endpoint, &m) != OK) fatal("workload: its endpoint is gone");
+        stopping = INFO_LABEL(m.info) == WORKLOAD_STOP;
+        bool one = INFO_LABEL(m.info) == WORKLOAD_ONE;
+        if (one) one_request();
+        m.info = INFO_MAKE(stopping || one ? OK : E_ARGUMENT, 0);
+        (void)sys_reply(&m); /* a caller that died needs no answer */
+    }
+}
+
 /* Everything that was written and not overwritten since, read once more. */
 static void verify_all(void)
 {
@@ -280,6 +312,7 @@ static void start_await(handle_t endpoint)
         if (sys_recv(endpoint, &m) != OK) fatal("workload: its endpoint is gone");
         bool start = INFO_LABEL(m.info) == WORKLOAD_START;
         seed = m.w[0];
+        calm = m.w[1] != 0;
         m.info = INFO_MAKE(start ? OK : E_ARGUMENT, 0);
         (void)sys_reply(&m); /* a caller that died needs no answer */
         if (start) return;
@@ -312,7 +345,10 @@ int main(void)
     random_state = seed | 1;
     log_line("{\"workload\":{\"start\":true,\"seed\":%lu,\"places\":%lu,\"stride\":%lu}}", seed, places,
              RECORD_STRIDE);
-    run(endpoint);
+    if (calm)
+        run_calm(endpoint);
+    else
+        run(endpoint);
     verify_all();
     totals_log();
     for (;;) start_await(endpoint); /* rests: a second run would need a fresh disk */

@@ -45,3 +45,13 @@ def test_a_spoiled_checkpoint_is_not_used(every):
 def test_what_was_struck_is_told(every):
     aimed = {t["fault"]: t["aim"] for t in trials_of(every)}
     assert " -> nothing" in aimed["mutate_delete"] and "^" in aimed["flip_register"] and aimed["slow"].endswith(" us")
+
+
+@pytest.mark.parametrize("driver,stride", [("echo", 2), ("virtio_blk", 80)])
+def test_one_request_is_struck_everywhere(fi, driver, stride):
+    done = fi("run", "--enumerate", stride, "--driver", driver, "--fault", "kill")
+    assert done.code == 0, done.text
+    trials, s = trials_of(done), done.summary()
+    assert [t["instructions"] for t in trials] == [stride * n for n in range(1, len(trials) + 1)]
+    assert s["enumerated"]["untouched_at"] == trials[-1]["instructions"] > 30
+    assert all(t["outcome"] == "recovered" for t in trials[:-1]) and trials[-1]["outcome"] == "not_activated"

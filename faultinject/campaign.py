@@ -87,6 +87,7 @@ class Ledger:
     def __init__(self):
         self.acks = verify.Acks()
         self.trial = 0  # 0: before the first
+        self.block_trials = set()  # that strike a block driver
         self.counts = collections.defaultdict(collections.Counter)  # trial -> kind -> count
         self.workload = None
         self.diskhash = None
@@ -113,9 +114,16 @@ class Ledger:
             self.diskhash = event["diskhash"]
 
     def culprit(self, kind, value):
-        """The trial that a finding is put down to: a record that was read at a wrong place was written in its own trial."""
-        stray = value.get("found_seq") if kind == "mismatch" and value.get("found_magic") == verify.MAGIC else None
-        return self.acks.trial_of(stray) or self.trial
+        """The trial that a finding is most likely due to. A record that was read at a wrong place was probably written there in
+        its own trial, and one that is missing was lost in its own; but only whoever strikes a block driver spoils records."""
+        if kind != "mismatch" or not self.acks.places:
+            return self.trial
+        found = value["found_seq"] if value["found_magic"] == verify.MAGIC else None
+        stray = found is not None and found * self.acks.stride % self.acks.places != value["place"]
+        likely = self.acks.trial_of(found if stray else value["seq"]) if found is not None else 0
+        candidates = [n for n in (likely, self.trial) if n in self.block_trials]
+        earlier = [n for n in self.block_trials if n <= self.trial]
+        return candidates[0] if candidates else max(earlier, default=self.trial)
 
 
 def restarts_with(image):
@@ -269,6 +277,8 @@ class Campaign:
     def one(self, trial):
         """Runs a trial. It is judged when the next one begins: its first completion may still come."""
         self.ledger.trial = trial.n
+        if trial.service in (*judge.BLOCK_SERVICES, "all"):
+            self.ledger.block_trials.add(trial.n)
         typed = trial.service in TYPED
         if typed:
             known = len(self.typist.problems)

@@ -5,7 +5,7 @@ import collections
 import json
 import math
 
-from faultinject import death, plan, sometimes
+from faultinject import death, faults, plan, sometimes
 from faultinject.judge import OUTCOMES
 from faultinject.phases import PHASES
 
@@ -76,13 +76,19 @@ def leaks_of(run, trials):
     return events + max(missing, after["dead_pages"] + after["quarantined"], 0)  # the same pages, seen twice
 
 
+def enough_activated(s):
+    """Of the faults that can be told to strike where the target is; whether a changed instruction is come to is the program's."""
+    rows = [row for name, row in s["by_fault"].items() if name not in faults.BY_NAME or faults.BY_NAME[name].proof != "executed"]
+    return s["activated"] > 0 and sum(r["activated"] for r in rows) >= ACTIVATED_MIN * sum(r["injected"] for r in rows)
+
+
 def targets(s, run):
     """Name -> met. A campaign that was cut short, or whose check could not be made, meets nothing."""
     out = {
         "complete": bool(run.get("complete")),
         "verified": bool(run.get("verified")),
         "workload_finished": bool(run.get("workload")),
-        "activated": s["activated"] >= ACTIVATED_MIN * s["injected"] and s["injected"] > 0,
+        "activated": enough_activated(s),
         "all_recovered": all(s["outcomes"][o] == 0 for o in OUTCOMES
                              if o not in ("recovered", "masked", "not_activated", "harness_error")),
         "nothing_lost": s["lost_acknowledged_writes"] == 0,

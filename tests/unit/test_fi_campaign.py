@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from faultinject import campaign, fi, judge, plan, trace
+from faultinject import campaign, fi, judge, plan, trace, verify
 from tools import qemu
 
 
@@ -104,3 +104,20 @@ def test_a_disk_that_was_read_whole_has_nothing_in_flight():
     assert judge.in_flight(e, found) == 0
     e.disk_in_use = False
     assert judge.in_flight(e, found) is None
+
+
+@pytest.mark.parametrize("found,now,blame", [
+    (140, 3, 1),    # a record of trial 1, at a wrong place
+    (10, 3, 2),     # the place's older record: write 74, of trial 2, is lost
+    (None, 3, 3),   # no record at all: whoever is struck now
+    (140, 4, 1),
+    (None, 4, 3),   # trial 4 strikes another driver: the last that struck a block driver
+])
+def test_a_wrong_record_is_put_down_to_who_can_have_done_it(found, now, blame):
+    ledger = campaign.Ledger()
+    ledger.acks.start(64, 1, 42)
+    ledger.acks.add([[1, 64], [140, 140]], 1)
+    ledger.acks.add([[65, 139]], 2)
+    ledger.block_trials, ledger.trial = {1, 2, 3}, now
+    value = {"seq": 74, "place": 10, "found_magic": verify.MAGIC if found else 0, "found_seq": found or 0}
+    assert ledger.culprit("mismatch", value) == blame and ledger.culprit("duplicate", {}) == now

@@ -68,3 +68,11 @@ def test_points_need_one_driver_and_one_end(driver, fault):
 def test_an_enumeration_is_met_when_a_request_passed(untouched, met):
     run = {"driver": "echo", "fault": "kill", "enumerate": {"stride": 1, "untouched_at": untouched}}
     assert summary.summarise(run, [record()])["targets"]["enumerated"] == met
+
+
+@pytest.mark.parametrize("fault,met", [("mutate_delete", True), ("flip_data", False)])
+def test_changes_that_are_not_come_to_miss_no_target(fault, met):
+    import dataclasses
+    from tests.unit.test_fi_summary import TRIAL
+    asleep = record(recovery_entries()[:1], trial=dataclasses.replace(TRIAL, fault=fault))
+    assert summary.summarise({}, [record(), asleep])["targets"]["activated"] == met

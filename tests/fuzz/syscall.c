@@ -54,6 +54,7 @@ extern uint8_t __start_fuzz_data[] __attribute__((weak)), __stop_fuzz_data[] __a
 extern uint8_t __start_fuzz_bss[] __attribute__((weak)), __stop_fuzz_bss[] __attribute__((weak));
 
 #define PARTS_MAX 256u
+#define HOLES_MAX 256u
 static struct part {
     uint8_t *at, *copy;
     size_t bytes;
@@ -101,10 +102,22 @@ static bool is_user_memory(struct process *p, uint64_t frame)
     return false;
 }
 
+/* Behind the last frame in use that is not part of a run. Frames are given out from the bottom, but what the world
+ * gave back has left holes: more frames are taken than there are holes, so that the last of them is above all. */
+static paddr_t end_find(void)
+{
+    static paddr_t taken[HOLES_MAX];
+    for (unsigned i = 0; i < HOLES_MAX; i++) taken[i] = frame_alloc(NULL);
+    check(taken[HOLES_MAX - 1].v - taken[HOLES_MAX / 2].v == (HOLES_MAX - 1 - HOLES_MAX / 2) * PAGE_SIZE);
+    for (unsigned i = 0; i < HOLES_MAX; i++) frame_free(NULL, taken[i]);
+    paddr_t end = taken[HOLES_MAX - 1];
+    while (__asan_address_is_poisoned(arch_direct((paddr_t){end.v - PAGE_SIZE}))) end.v -= PAGE_SIZE;
+    return end;
+}
+
 static void machine_save(void)
 {
-    paddr_t end = frame_alloc(NULL); /* frames are given out from the bottom: all in use are below */
-    frame_free(NULL, end);
+    paddr_t end = end_find();
     world_end = arch_direct(end);
     for (uint64_t at = HOST_RAM_BASE + BOOT_PAGES * PAGE_SIZE; at < end.v; at += PAGE_SIZE) {
         uint8_t *page = arch_direct((paddr_t){at});

@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos hardware powercut bias stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
@@ -54,6 +54,9 @@ machine_options := SMP MEM ACCEL IOMMU DISK QEMU_EXTRA
 options_run := $(machine_options)
 options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
+options_hardware := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED
+options_powercut := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
+options_bias := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS PAIRS
 options_stress := SMP MEM ACCEL IOMMU QEMU_EXTRA KILLS
 options_leaks := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
 options_test := SEED
@@ -118,6 +121,18 @@ sim: deps ## play random fault schedules against the supervisor and recovery cor
 	$(build) $(BUILD)/tests/sim/sim
 	@$(BUILD)/tests/sim/sim --jobs $(JOBS) $(if $(SEEDS)$(if $(SEED),,x),--seeds $(or $(SEEDS),100000) \
 	    --first $(or $(SEED),1),--seed $(SEED))
+
+hardware: deps ## faults of disk, interrupts and machine, done by QEMU: each must end as it must
+	$(build) $(BUILD)/image/chaos/boot.img
+	@faultinject/fi hardware $(machine) $(if $(SEED),--seed $(SEED))
+
+powercut: deps ## kill drivers, then cut the power after every write: what was flushed must be there
+	$(build) $(BUILD)/image/chaos/boot.img
+	@faultinject/fi powercut $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+
+bias: deps ## do saved boots bias what campaigns measure? pairs of boots, a permutation test
+	$(build) $(BUILD)/image/chaos/boot.img
+	@faultinject/fi bias $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(PAIRS),--pairs $(PAIRS))
 
 stress: deps ## end processes and take memory away on all CPUs at once: make stress SMP=4 KILLS=10000
 	$(build) $(BUILD)/image/stress/boot.img

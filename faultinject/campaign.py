@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import pathlib
+import resource
 import time
 
 from faultinject import aims, boots, death, judge, phases, plan as plans, summary, trace, verify
@@ -26,8 +27,9 @@ TRIAL_SECONDS = 20     # the injector's own limits end long before
 DEBUG_SECONDS = 86400
 STOP_SECONDS = 60
 HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
-TYPED = ("serial", "all")
+TYPED = {"serial", "all"}
 ECHO_ECHO, ECHO_CALLS_A_CHECKPOINT = 1, 64  # abi/protocol.def, drivers/echo/main.c
+WRITE_LOG = "writes.log"
 COUNTED = ("mismatch", "duplicate", "io_error")
 
 
@@ -46,6 +48,8 @@ class Options:
     accel: str = "tcg"
     iommu: bool = True
     qemu_extra: str = ""
+    extra: tuple = ()                  # words for QEMU that a fault needs
+    write_log: bool = False            # the data disk keeps a log of what it is given: WRITE_LOG in the run folder
     verbose: bool = False
     boot: pathlib.Path | None = None   # folder of a saved boot to go on from (boots.py)
     name: pathlib.Path | None = None   # where the trials will be found, if not in the run folder itself
@@ -54,7 +58,9 @@ class Options:
 
     def machine(self, run, disk):
         return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
-                            accel=self.accel, iommu=self.iommu, extra=self.qemu_extra, verbose=self.verbose)
+                            accel=self.accel, iommu=self.iommu, verbose=self.verbose,
+                            write_log=run / WRITE_LOG if self.write_log else None,
+                            extra=qemu.split_extra(self.qemu_extra) + list(self.extra))
 
     def image_sha256(self):
         return hashlib.sha256((self.image / "system.img").read_bytes()).hexdigest()
@@ -88,6 +94,7 @@ class Ledger:
         self.acks = verify.Acks()
         self.trial = 0  # 0: before the first
         self.block_trials = set()  # that strike a block driver
+        self.following = {}  # of trials that the guest begins by itself
         self.counts = collections.defaultdict(collections.Counter)  # trial -> kind -> count
         self.workload = None
         self.diskhash = None
@@ -99,6 +106,8 @@ class Ledger:
         if event.keys() & {"ack", "workload", *COUNTED} and event.get("writer") != self.writer:
             self.counts[self.trial]["forged"] += 1
             return
+        if "trial" in event:
+            self.trial = self.following.get(event["trial"]["n"], self.trial)
         if "ack" in event:
             self.acks.add(event["ack"], self.trial)
         for kind in COUNTED:
@@ -153,6 +162,7 @@ class Campaign:
         self.hashing = set()   # trials to whose end the user's disk was being read
         self.ending = None     # the exception that ended the campaign early
         self.findings = []
+        self.sent = set()      # trials whose orders the guest has
         self.shown, self.window_start = set(), 0  # trials already reported; entries of older ones
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -160,6 +170,7 @@ class Campaign:
         """Returns the summary. Whatever ended the campaign early (Ctrl-C, a full disk, a mistake in here) is
         raised again after QEMU was stopped and everything that is known was written."""
         self.started = datetime.datetime.now(datetime.timezone.utc)
+        self.cpu_before = cpu_seconds()
         self.folder = make_folder(self.o.out, self.started, self.o.seed)
         plans.write(self.o.plan, self.folder / "plan.jsonl")
         try:
@@ -226,17 +237,24 @@ class Campaign:
         for index, names in restarts_with(self.o.image).items():
             self.services.get(index, {})["restarts_with"] = names
 
-    def play(self):
+    def start_workload(self):
         self.order("start", seed=self.o.seed, calm=int(bool(self.o.enumerate)))
         self.log.wait("workload", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
+
+    def play(self):
+        self.start_workload()
         if self.o.disk:
             self.order("hash")
             self.log.wait("diskhash", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
         self.first_checkpoints()
         self.rest_before = self.rest()  # both have their sessions now, and keep them to the end
         self.report.stage("trials", len(self.o.plan))
-        for trial in self.trials():
-            self.one(trial)
+        trials = self.trials()
+        trial = next(trials, None)
+        while trial:
+            following = None if self.o.disk or self.o.enumerate else next(trials, None)
+            self.one(trial, following)
+            trial = following or next(trials, None)
         self.complete = True
 
     def first_checkpoints(self):
@@ -274,11 +292,23 @@ class Campaign:
                 del self.o.plan[trial.n:]
                 return
 
-    def one(self, trial):
-        """Runs a trial. It is judged when the next one begins: its first completion may still come."""
+    def send(self, trial):
+        if trial.n not in self.sent:
+            order, self.aims[trial.n] = aims.order(trial, self.o.image, self.tsc_hz)
+            self.orders.send(order | ({"calm": 1} if self.o.enumerate else {}))
+            self.sent.add(trial.n)
+            if trial.service in (*judge.BLOCK_SERVICES, "all"):
+                self.ledger.block_trials.add(trial.n)
+
+    def send_ahead(self, trial, following):
+        """The guest need not wait for us between trials, unless somebody must type meanwhile."""
+        if following and not {trial.service, following.service} & TYPED and not self.o.before_last:
+            self.ledger.following[trial.n] = following.n
+            self.send(following)
+
+    def one(self, trial, following=None):
+        """Runs a trial. It is judged when the next one has ended: its first completion may still come."""
         self.ledger.trial = trial.n
-        if trial.service in (*judge.BLOCK_SERVICES, "all"):
-            self.ledger.block_trials.add(trial.n)
         typed = trial.service in TYPED
         if typed:
             known = len(self.typist.problems)
@@ -288,8 +318,8 @@ class Campaign:
         if self.o.before_last and trial is self.o.plan[-1]:
             self.o.before_last(self.guest)
             seconds = DEBUG_SECONDS
-        order, self.aims[trial.n] = aims.order(trial, self.o.image, self.tsc_hz)
-        self.orders.send(order | ({"calm": 1} if self.o.enumerate else {}))
+        self.send(trial)
+        self.send_ahead(trial, following)
         self.reports[trial.n] = self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
         if typed:
             self.typist.rest()
@@ -309,11 +339,15 @@ class Campaign:
         self.rest_after = self.rest()
         self.typist.end()
 
-    def order(self, op, **fields):
+    def ask(self, op, **fields):
+        """The status that the guest answers an order with."""
         self.orders.send({"op": op, **fields})
-        answer = self.log.wait("order", HELLO_SECONDS * self.o.patience, lambda value: value["op"] == op)
-        if answer["status"] != 0:
-            raise GuestGone(f"the guest refused '{op}': {status_name(answer['status'])}")
+        return self.log.wait("order", HELLO_SECONDS * self.o.patience, lambda value: value["op"] == op)["status"]
+
+    def order(self, op, **fields):
+        status = self.ask(op, **fields)
+        if status != 0:
+            raise GuestGone(f"the guest refused '{op}': {status_name(status)}")
 
     def rest(self):
         self.orders.send({"op": "rest"})
@@ -433,6 +467,7 @@ class Campaign:
             "image": str(self.o.image.resolve()), "image_sha256": self.o.image_sha256(),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((ended - self.started).total_seconds(), 1),
+            "cpu_seconds": round(cpu_seconds() - self.cpu_before, 2),
             "complete": self.complete, "verified": self.verified, "trouble": self.trouble, "panic": self.panic,
             "tsc_hz": self.tsc_hz, "trace_entries": len(self.entries),
             "trace_lost": self.ring.lost if self.ring else 0,
@@ -445,6 +480,12 @@ class Campaign:
             "services": [s["name"] for _, s in sorted(self.services.items())],
             "bad_lines": self.log.bad_lines[:10] if self.log else [],
         }
+
+
+def cpu_seconds():
+    """Of this process and of those that it has waited for, QEMU among them."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def load_acks(folder):

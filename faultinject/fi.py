@@ -19,8 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import (campaign, death, faults, fleet, minimise, plan, replay, report, summary, trace,  # noqa: E402
-                         verify)
+from faultinject import (campaign, death, faults, fleet, hardware, minimise, plan, powercut, replay, report, summary,  # noqa: E402
+                         trace, verify)
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -52,15 +52,16 @@ def whole(low, high):
     return number
 
 
-def add_choice_options(p):
+def add_choice_options(p, kills=KILLS):
     p.add_argument("--seed", type=whole(0, 2**63 - 1), default=SEED, help=f"of the plan (default {SEED})")
-    p.add_argument("--kills", type=whole(1, KILLS_MAX), default=KILLS, help=f"trials (default {KILLS})")
+    p.add_argument("--kills", type=whole(1, KILLS_MAX), default=kills, help=f"trials (default {kills})")
     p.add_argument("--driver", default="mix", help="a driver, all (evenly) or mix (default: mostly virtio_blk)")
     p.add_argument("--fault", default="mix", help="a fault, exception (any) or mix (default); see `fi list faults`")
 
 
-def add_machine_options(p):
-    p.add_argument("--disk", type=pathlib.Path, help="an image of your own: read whole through the driver, never written")
+def add_machine_options(p, disk=True):
+    if disk:
+        p.add_argument("--disk", type=pathlib.Path, help="an image of your own: read whole through the driver, never written")
     p.add_argument("--smp", type=whole(1, 16), default=1)
     p.add_argument("--mem", default="256M")
     p.add_argument("--accel", default="tcg", help="tcg, kvm or auto")
@@ -128,6 +129,24 @@ def parser():
     s.add_argument("--runs", type=whole(1, 10000), default=60, help="at most so many replays (default 60)")
     add_replay_options(s)
     s.set_defaults(function=cmd_minimise)
+    s = sub.add_parser("hardware", help="faults of the disk, of interrupts and of the machine, done by QEMU: one boot a fault",
+                       allow_abbrev=False)
+    s.add_argument("faults", nargs="*", metavar="FAULT", help="default: all; `fi list faults`")
+    s.add_argument("--times", type=whole(1, 10000), default=1, help="each so many times (default 1)")
+    s.add_argument("--seed", type=whole(0, 2**63 - 1), default=SEED)
+    add_machine_options(s, disk=False)
+    s.set_defaults(function=cmd_hardware)
+    s = sub.add_parser("powercut", help="a campaign whose disk is cut off after every single write, on paper",
+                       allow_abbrev=False)
+    add_choice_options(s, kills=50)
+    add_machine_options(s, disk=False)
+    s.set_defaults(function=cmd_powercut)
+    s = sub.add_parser("bias", help="do saved boots bias what is measured? the same trials on both kinds, a permutation test",
+                       allow_abbrev=False)
+    s.add_argument("--pairs", type=whole(8, 1000), default=10, help="of boots, one of each kind (default 10)")
+    add_choice_options(s, kills=40)
+    add_machine_options(s, disk=False)
+    s.set_defaults(function=cmd_bias)
     s = sub.add_parser("merge", help="one run folder from the shards of a campaign", allow_abbrev=False)
     s.add_argument("folders", type=pathlib.Path, nargs="+", metavar="DIR")
     s.add_argument("-o", "--out", type=pathlib.Path, required=True, help="the folder to make")
@@ -181,10 +200,11 @@ def check_tools():
 
 def check_environment(args):
     check_tools()
-    if args.disk and not os.access(args.disk, os.R_OK):
-        raise qemu.EnvironmentProblem(f"{args.disk}: cannot be read")
-    if args.disk and qemu.disk_info(args.disk)["virtual-size"] == 0:
-        raise plan.UsageProblem(f"{args.disk}: the image is empty (0 bytes); DISK= takes one with something on it")
+    disk = getattr(args, "disk", None)
+    if disk and not os.access(args.disk, os.R_OK):
+        raise qemu.EnvironmentProblem(f"{disk}: cannot be read")
+    if disk and qemu.disk_info(disk)["virtual-size"] == 0:
+        raise plan.UsageProblem(f"{disk}: the image is empty (0 bytes); DISK= takes one with something on it")
     if not (args.image / "boot.img").is_file():
         raise qemu.EnvironmentProblem(f"{args.image}/boot.img is missing: run `make image`")
 
@@ -201,12 +221,8 @@ def chosen(args):
 
 def cmd_run(args):
     trials = chosen(args)
-    qemu.split_extra(args.qemu_extra)
     check_environment(args)
-    options = campaign.Options(
-        seed=args.seed, plan=trials, driver=args.driver, fault=args.fault, image=args.image, out=args.out,
-        enumerate=args.enumerate or 0, disk=args.disk, smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
-        qemu_extra=args.qemu_extra, verbose=args.verbose)
+    options = dataclasses.replace(machine_options(args, trials, args.out), enumerate=args.enumerate or 0)
     if args.resume or args.jobs or args.dask or args.batch or args.shard or args.fresh_boot or (len(trials) > fleet.ONE_BOOT and not args.enumerate):
         return run_fleet(args, options)
     progress = report.make()
@@ -280,6 +296,54 @@ def cmd_minimise(args):
         raise plan.UsageProblem(f"{args.trial}: ended as {source.outcome or 'nothing'}: only a trial that failed can be shrunk")
     with replay.saved(options, args.fresh_boot) as options:
         return MET if minimise.run(options, source, args.runs) else MISSED
+
+
+def machine_options(args, trials, out):
+    qemu.split_extra(args.qemu_extra)
+    return campaign.Options(
+        seed=args.seed, plan=trials, driver=getattr(args, "driver", "mix"), fault=getattr(args, "fault", "mix"), image=args.image,
+        out=out, disk=getattr(args, "disk", None), smp=args.smp, mem=args.mem, accel=args.accel, iommu=bool(args.iommu),
+        qemu_extra=args.qemu_extra, verbose=args.verbose)
+
+
+def cmd_hardware(args):
+    chosen = hardware.find(args.faults)
+    check_environment(args)
+    options = machine_options(args, [], args.out / "hardware")
+    lines = hardware.run(options, chosen, args.seed, args.times, lambda line: print(hardware.line_text(line), flush=True))
+    runs.write(options.out / "results.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    right = sum(line["as_it_must"] for line in lines)
+    print(f"{len(lines)} faults, {sum(line['activated'] for line in lines)} activated, {right} ended as they must; "
+          f"details in {options.out}/results.jsonl")
+    return MET if right == len(lines) else MISSED
+
+
+def cmd_powercut(args):
+    trials = plan.make_plan(args.seed, args.kills, args.driver, args.fault)
+    check_environment(args)
+    progress = report.make()
+    try:
+        c = powercut.Run(machine_options(args, trials, args.out / "powercut"), progress)
+        result, cuts = c.run()
+    finally:
+        progress.close()
+    report.print_summary(result, summary.load(c.folder)[1], c.folder)
+    print("\n".join(powercut.result_text(cuts)))
+    return max(summary.exit_code(result), MISSED if cuts.violations or not cuts.promised else MET)
+
+
+def cmd_bias(args):
+    try:
+        from faultinject import bias
+    except ImportError as problem:
+        raise qemu.EnvironmentProblem(f"{problem.name} is missing: run `make deps`") from None
+    check_environment(args)
+    plans = [plan.make_plan(args.seed + i, args.kills, args.driver, args.fault) for i in range(args.pairs)]
+    options = machine_options(args, [], args.out / "bias")
+    pairs = bias.sample(options, plans, args.seed, lambda n: print(f"fi: pair {n} of {args.pairs}", flush=True))
+    verdict = bias.test(pairs, args.seed)
+    print("\n".join(bias.text(verdict)))
+    return MET if verdict.alike else MISSED
 
 
 def cmd_merge(args):
@@ -375,7 +439,12 @@ def cmd_compare(args):
 def cmd_list(args):
     if args.what == "drivers" and args.markdown:
         raise plan.UsageProblem("--markdown is for faults")
-    lines = faults.markdown() if args.markdown else faults.list_faults() if args.what == "faults" else faults.list_drivers()
+    if args.what == "drivers":
+        lines = faults.list_drivers()
+    elif args.markdown:
+        lines = [*faults.markdown(), "", *hardware.markdown()]
+    else:
+        lines = [*faults.list_faults(), "", *hardware.list_faults()]
     print("\n".join(lines))
     return MET
 
@@ -405,6 +474,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("\nfi: interrupted: QEMU is stopped; what there is was written to "
               f"{getattr(args, 'out', build() / 'chaos')}/latest", file=sys.stderr)
+        return HARNESS
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HARNESS
     except Exception as problem:
         if isinstance(problem, OSError) and problem.errno in NO_ROOM:

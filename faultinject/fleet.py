@@ -276,6 +276,7 @@ def merged_facts(asked, facts, trials, wanted):
         **{key: sum(f[key] or 0 for f in facts) for key in SUMS},
         "boots": len(facts), "batch": asked["batch"], "fresh_boot": asked["fresh_boot"],
         "seconds": round(sum(f["seconds"] for f in facts), 1),
+        "cpu_seconds": round(sum(f.get("cpu_seconds", 0) for f in facts), 2),
         "complete": trials == wanted, "verified": bool(facts) and all(f["verified"] for f in facts),
         "trouble": "; ".join(troubles) or None, "panic": next((f["panic"] for f in facts if f["panic"]), None),
         "workload": {"final": True, **workload} if facts and all(f["workload"] for f in facts) else None,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Changes code of the running kernel through QEMU's gdb stub, to see that a test notices: the remote protocol of
 gdb, as much of it as writing memory needs."""
+import contextlib
 import re
 import socket
 import struct
@@ -63,6 +64,9 @@ class Stub:
         if self.ask("Qqemu.PhyMemMode:1") != "OK":
             raise RuntimeError("this QEMU's gdb stub does not write physical memory")
 
+    def read(self, address, size):
+        return bytes.fromhex(self.ask(f"m{address:x},{size:x}"))
+
 
 def function(elf, name):
     for line in subprocess.run(["nm", str(elf)], check=True, capture_output=True, text=True).stdout.splitlines():
@@ -98,3 +102,15 @@ def bundle_offset(image, program):
             if name.rstrip(b"\0").decode() == program:
                 return offset
     raise RuntimeError(f"{image} has no {program}")
+
+
+@contextlib.contextmanager
+def physical(guest):
+    """Reads and writes at physical addresses, registers of devices among them, while the machine stands still."""
+    port = free_port()
+    guest.hmp(f"gdbserver tcp:127.0.0.1:{port}")
+    with Stub(port) as stub:
+        stub.ask("Qqemu.PhyMemMode:1")
+        yield stub
+        stub.ask("Qqemu.PhyMemMode:0")
+    guest.hmp("gdbserver none")

@@ -141,7 +141,7 @@ def harm(e, found):
         if r.generation_after is None:
             return "degraded", f"{r.service} was not started again"
         answered = e.report.get("answered")  # a client that is awake is not signalled
-        if r.service == LOADED and r.in_flight and "completed" not in r.instants and not answered:
+        if r.service == LOADED and r.in_flight and "completed" not in r.instants and not (answered or r.completed_later):
             return "degraded", "none of the requests in flight was completed"
     return "recovered", ""
 

@@ -26,6 +26,7 @@ class Recovery:
     in_flight: int | None = None    # requests issued to the device and not completed, at the first death
     replayed: int | None = None
     checkpoint: int | None = None   # 0 none, 1 latest, 2 previous
+    completed_later: bool = False   # struck again before a completion was seen; a later incarnation had one
 
     def begin(self):
         return self.struck_at if self.struck_at is not None else self.instants["death"]
@@ -161,17 +162,21 @@ def fill_start(r, entries, index, dead):
 
 
 def fill_completion(r, entries, index, others):
-    """The first signal to a client after REPLAYED, if the incarnation lives so long."""
+    """The first signal to a client after REPLAYED. If the next trial's strike comes before it, the time is not known,
+    but whether a later incarnation completed something is."""
     if "replayed" not in r.instants:
         return
+    entries = iter(entries)
     for e in entries:
         if e.service != index or e.generation != r.generation_after or e.tsc < r.instants["replayed"]:
             continue
         if e.event == "DEATH":
-            return
+            break
         if e.event == "SIGNAL" and e.a & 0xFFF not in others | {index}:
             r.instants["completed"] = e.tsc
             return
+    r.completed_later = any(e.event == "SIGNAL" and e.service == index and e.generation > r.generation_after
+                            and e.a & 0xFFF not in others | {index} for e in entries)
 
 
 def in_flight(entries, index, dead):

@@ -23,7 +23,7 @@ INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo"
 RECOVERING_MAX = {"supervisor": 24000, "pci": 3000}  # from the victim's death until it serves again
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 SECOND_MAX = 2500  # of the successor: start to READY
-DELAY_US = (0, 20000)
+DELAY_US = (0, 8000)  # a round of the workload takes 1 to 3 ms
 
 
 class UsageProblem(Exception):

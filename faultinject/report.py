@@ -155,6 +155,9 @@ def facts(s):
         yield "not covered, never activated: " + ", ".join(f"{fault} on {service}" for service, fault in missing)
     if s["injected"] and not done and (missing := sometimes.never(s.get("sometimes", {}))):
         yield "not covered, never seen: " + ", ".join(missing)
+    if s.get("cpu_seconds"):
+        yield (f"{s['seconds']:.1f} s from boot to verdict, {s['cpu_seconds']:.1f} CPU-seconds of harness and QEMU: "
+               f"{s['injected'] / s['cpu_seconds']:.1f} trials a second per core")
     if s["trouble"]:
         yield f"trouble: {s['trouble']}"
 

@@ -131,7 +131,7 @@ def summarise(run, trials):
     s = {
         "schema_version": SCHEMA_VERSION,
         **{key: run.get(key) for key in ("seed", "kills", "driver", "fault", "accel", "qemu", "smp", "mem", "image_sha256",
-                                         "started", "seconds", "trouble")},
+                                         "started", "seconds", "cpu_seconds", "trouble")},
         "injected": len(trials), "activated": activated, "outcomes": outcomes,
         "recovered": recovered, "recovered_rate_95": wilson(recovered, activated),
         "unharmed": recovered + masked, "unharmed_rate_95": wilson(recovered + masked, activated),

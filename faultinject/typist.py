@@ -6,7 +6,7 @@ import threading
 import time
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-LINE = 48               # characters, then ^U: the line is never run
+LINE = 16               # characters, then ^U: the line is never run
 PAUSE = 0.002           # seconds between characters
 ECHO_SECONDS = 4.0      # an echo may wait for one recovery
 CLEAR = "\x15"

@@ -37,6 +37,7 @@ OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 LOADER_LINE = b"Coppice loader"
 DATA_DISK_BYTES = 64 << 20
+WRITE_LOG_BYTES = 16 << 30  # sparse
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PROBE_SECONDS = 20  # OVMF reaches the loader in 3.5 to 5 s even without hardware help
 
@@ -54,6 +55,7 @@ class Machine:
     image: pathlib.Path                # folder with boot.img, e.g. build/image/chaos
     run: pathlib.Path                  # folder for this run's overlays and logs; made if absent
     disk: pathlib.Path | None = None   # data disk (service virtio_blk), written in place; raw or *.qcow2
+    write_log: pathlib.Path | None = None  # of all that the data disk is given, in order (blklogwrites)
     user_disk: pathlib.Path | None = None  # the user's image (service virtio_disk): only an overlay is written
     smp: int = 1
     mem: str = "256M"
@@ -168,8 +170,11 @@ def command(m, fds=None):
              "-device", f"virtio-scsi-pci,id=scsi,addr=1e,{virtio}", "-device", "scsi-hd,drive=boot,bus=scsi.0,bootindex=0"]
     if m.disk:
         kind = "qcow2" if str(m.disk).endswith(".qcow2") else "raw"
-        line += ["-drive", f"if=none,id=data,format={kind},cache=writeback,file={quote(m.disk)}",
-                 "-device", f"virtio-blk-pci,drive=data,{virtio},serial=coppice-data"]
+        # Nodes with names: a fault of the disk is put between them while the machine runs (faultinject/hardware.py).
+        line += ["-blockdev", f"driver=file,node-name=data-file,filename={quote(m.disk)}",
+                 *write_log(m),
+                 "-blockdev", f"driver={kind},node-name=data,file={'data-log' if m.write_log else 'data-file'}",
+                 "-device", f"virtio-blk-pci,id=data-disk,drive=data,{virtio},serial=coppice-data"]
     if m.user_disk:
         line += ["-drive", f"if=none,id=user,format=qcow2,cache=writeback,file={quote(m.run / 'disk.qcow2')}",
                  "-device", f"virtio-blk-pci,drive=user,{virtio},serial=coppice-user"]
@@ -194,6 +199,16 @@ def command(m, fds=None):
     return line + list(m.extra)
 
 
+def write_log(m):
+    """Between image format and file: what is written goes to both."""
+    if not m.write_log:
+        return []
+    with open(m.write_log, "wb") as f:
+        f.truncate(WRITE_LOG_BYTES)
+    return ["-blockdev", f"driver=file,node-name=data-log-file,filename={quote(m.write_log)}",
+            "-blockdev", "driver=blklogwrites,node-name=data-log,file=data-file,log=data-log-file"]
+
+
 class Guest:
     """A running machine. log, console, channel, gdb: sockets (None if not asked for)."""
 
@@ -210,7 +225,10 @@ class Guest:
     def _message(self):
         """The next message. The buffer is ours: what a Ctrl-C finds half read is still there afterwards."""
         while b"\n" not in self._input:
-            data = self._qmp.recv(65536)
+            try:
+                data = self._qmp.recv(65536)
+            except ConnectionResetError:  # it ended with our command unread
+                data = b""
             if not data:
                 error = (self.machine.run / "qemu.err").read_text(errors="replace").strip()
                 raise EnvironmentProblem(f"QEMU ended: {error or 'no message'}")

@@ -12,9 +12,12 @@ enum { RBR = 0, IER = 1, FCR = 2, LCR = 3, MCR = 4, LSR = 5, DLL = 0, DLM = 1 };
 #define MCR_DTR_RTS  0x03u
 #define MCR_OUT2     0x08u /* lets the interrupt out of the chip */
 #define LSR_DATA     0x01u
+#define INPUT_MAX    1024u /* a power of two: `first` wraps */
 
 static handle_t ports, irq;
-static char buffer[COM2_LINE_MAX];
+static char input[INPUT_MAX]; /* as it came */
+static uint32_t first, count;
+static char buffer[COM2_LINE_MAX]; /* of the line that is not complete */
 static uint32_t length;
 static bool too_long;
 
@@ -52,28 +55,44 @@ static bool byte_take(char *out)
     return byte.status == OK;
 }
 
-bool com2_line(char line[COM2_LINE_MAX], bool *cut)
+void com2_pull(void)
 {
     char byte;
 
     for (int look = 0; look < 2; look++) { /* once more after the acknowledgement: no edge is lost */
-        while (byte_take(&byte)) {
-            if (byte == '\r') continue;
-            if (byte != '\n') {
-                if (length + 1 < COM2_LINE_MAX)
-                    buffer[length++] = byte;
-                else
-                    too_long = true;
-                continue;
-            }
-            memcpy(line, buffer, length);
-            line[length] = 0;
-            *cut = too_long;
-            length = 0;
-            too_long = false;
-            return true;
-        }
+        while (count < INPUT_MAX && byte_take(&byte)) input[(first + count++) % INPUT_MAX] = byte;
         (void)sys_irq_ack(irq);
     }
+}
+
+static bool line_take(char line[COM2_LINE_MAX], bool *cut)
+{
+    while (count > 0) {
+        char byte = input[first++ % INPUT_MAX];
+        count--;
+        if (byte == '\r') continue;
+        if (byte != '\n') {
+            if (length + 1 < COM2_LINE_MAX)
+                buffer[length++] = byte;
+            else
+                too_long = true;
+            continue;
+        }
+        memcpy(line, buffer, length);
+        line[length] = 0;
+        *cut = too_long;
+        length = 0;
+        too_long = false;
+        return true;
+    }
     return false;
+}
+
+bool com2_line(char line[COM2_LINE_MAX], bool *cut)
+{
+    for (;;) {
+        if (line_take(line, cut)) return true;
+        com2_pull();
+        if (count == 0) return false;
+    }
 }

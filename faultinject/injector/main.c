@@ -6,8 +6,8 @@
  * strike stays armed and no process capability is kept after it.
  * What it reports is for orientation; what happened is read from the kernel trace by the host.
  *
- * Orders: hello | rest | start seed | stop | hash | attack seed ms | flood kind ms | measure ms | leaks uncounted
- * kills seed | trial n service how [code and what struct trial has]. A number that is 0 may be left out. */
+ * Orders: hello | mark n | rest | settle | start seed | stop | hash | attack seed ms | flood kind ms | measure ms |
+ * leaks uncounted kills seed | trial n service how [code and what struct trial has]. A number that is 0 may be left out. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "clock.h"
@@ -72,7 +72,7 @@ static void trial_run(const struct json_object *order)
     struct outcome o = {.error = ""};
 
     trial_read(order, &t);
-    sleep_us(t.delay_us);
+    sleep_listening_us(t.delay_us);
     if (!settle()) o.error = "the system did not come to rest before the trial";
     if (!strike_known(&t)) o.error = "unknown fault";
     if (strcmp(t.how, "all") != 0) {
@@ -105,6 +105,11 @@ static void rest_report(void)
         i.idle_tsc, rdtsc());
 }
 
+static void order_report(const char *op, status_t status)
+{
+    log_line("{\"order\":{\"op\":\"%s\",\"status\":%u}}", op, (uint32_t)status);
+}
+
 /* Orders for others are passed on to the process that does the work. */
 static void pass_on(const char *op, const char *service, uint16_t label, uint64_t value, uint64_t ms)
 {
@@ -112,7 +117,7 @@ static void pass_on(const char *op, const char *service, uint16_t label, uint64_
     handle_t endpoint = cap_find(service);
     status_t status = endpoint == 0 ? E_NOT_FOUND : service_call(endpoint, label, &m);
 
-    log_line("{\"order\":{\"op\":\"%s\",\"status\":%u}}", op, (uint32_t)status);
+    order_report(op, status);
 }
 
 /* Any call of a service that this one's manifest lets it call: its answer, and two words of it. */
@@ -143,6 +148,10 @@ static void order_run(const char *line, bool cut)
         trial_run(&order);
     else if (strcmp(op, "rest") == 0)
         rest_report();
+    else if (strcmp(op, "mark") == 0) /* a trial that the host carries out begins */
+        order_report(op, sys_trace_mark(trace, MARK_TRIAL, json_number(&order, "n", 0)));
+    else if (strcmp(op, "settle") == 0)
+        order_report(op, settle() ? OK : E_BUSY);
     else if (strcmp(op, "start") == 0)
         pass_on(op, "workload", WORKLOAD_START, json_number(&order, "seed", 0),
                 json_number(&order, "calm", 0));
@@ -166,10 +175,10 @@ static void order_run(const char *line, bool cut)
         targets_log();
         log_line("{\"injector\":{\"hello\":1,\"settled\":%u}}", settled);
     } else
-        log_line(
-            "{\"error\":\"bad order, unknown op '%s'; known: call hello rest start stop hash attack flood "
-            "leaks measure trial\"}",
-            op);
+        log_line("{\"error\":\"bad order, unknown op '%s'; known: call hello mark rest settle start stop "
+                 "hash attack flood "
+                 "leaks measure trial\"}",
+                 op);
 }
 
 static status_t open_all(void)

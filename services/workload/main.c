@@ -2,6 +2,8 @@
  * The storage workload: writes records at queue depth 1 and 32, reads some back, flushes now and then,
  * and logs every acknowledgement as a JSON line: a channel that is not the disk.
  * Owns one block session and RECORDS places of the disk from block 0.
+ * Around each flush it logs {"flush":n} when it is handed in, after all acknowledgements until then, and
+ * {"flushed":n} when it is done: what must survive a power cut from then on.
  * Invariants: write `seq` goes to record_place(seq); while any request for an older record of a place is
  * outstanding the place is not written; a write is logged as acknowledged exactly once, after its
  * completion with status OK.
@@ -16,7 +18,6 @@
 #define READ_ONE_IN   4u
 #define ORDERS_EVERY  32u /* rounds between looks at the endpoint */
 #define ACK_BATCH     96u
-#define FAILED_MAX    64u
 #define DEPTH_ONE_MS  40u /* the two phases take turns */
 #define DEPTH_MANY_MS 160u
 
@@ -32,10 +33,11 @@ static struct block_session disk;
 static struct op op[SESSION_SLOTS_MAX];
 static uint32_t outstanding;
 static uint64_t buffers_free = (1ul << DEPTH_MAX) - 1;
-static uint64_t seed, places, next_seq = 1, random_state;
-static uint64_t acks[ACK_BATCH], failed[FAILED_MAX];
-static uint32_t ack_count, failed_count;
-static bool stopping, calm; /* calm: works only when told to */
+static uint64_t seed, places, next_seq = 1, random_state, flushes;
+static uint64_t acks[ACK_BATCH];
+static uint32_t ack_count;
+static bool place_failed[PLACES_MAX]; /* its latest write failed: nobody knows what is there */
+static bool stopping, calm;           /* calm: works only when told to */
 static struct {
     uint64_t acked, reads, verified, flushes, mismatch, duplicates, errors;
 } total;
@@ -75,8 +77,16 @@ static void ack_add(uint64_t seq)
 
     for (; i > 0 && acks[i - 1] > seq; i--) acks[i] = acks[i - 1];
     acks[i] = seq;
+    place_failed[record_place(seq, places)] = false;
     total.acked++;
     if (ack_count == ACK_BATCH) acks_log();
+}
+
+/* A flush covers what was acknowledged before it is handed in. */
+static void flush_log(uint64_t number)
+{
+    acks_log();
+    log_line("{\"flush\":%lu}", number);
 }
 
 /* --- Requests -------------------------------------------------------------------------------------------- */
@@ -94,12 +104,13 @@ static bool op_submit(enum op_kind kind, uint64_t seq)
     uint32_t buffer = (uint32_t)__builtin_ctzl(buffers_free);
 
     if (kind == OP_WRITE) record_make(buffer_at(buffer), seq, place, seed);
+    if (kind == OP_FLUSH) flush_log(++flushes);
     if (kind == OP_READ) buffer_at(buffer)->magic = 0; /* an old buffer must not pass for what was read */
     int slot = kind == OP_FLUSH ? block_submit(&disk, BLOCK_FLUSH, 0, 0, 0)
                                 : block_submit(&disk, how[kind], place * (RECORD_BYTES / SECTOR_SIZE),
                                                RECORD_BYTES, buffer * RECORD_BYTES);
     if (slot < 0) return false;
-    op[slot] = (struct op){.kind = kind, .buffer = buffer, .id = id, .seq = seq};
+    op[slot] = (struct op){.kind = kind, .buffer = buffer, .id = id, .seq = kind == OP_FLUSH ? flushes : seq};
     buffers_free &= ~(1ul << buffer);
     outstanding++;
     return true;
@@ -126,12 +137,7 @@ static uint64_t first_unfinished(void)
 /* The oldest write whose place no later one was sent to. */
 static uint64_t oldest_readable(void) { return next_seq > places ? next_seq - places : 1; }
 
-static bool seq_failed(uint64_t seq)
-{
-    for (uint32_t i = 0; i < failed_count; i++)
-        if (failed[i] == seq) return true;
-    return false;
-}
+static bool seq_failed(uint64_t seq) { return place_failed[record_place(seq, places)]; }
 
 static bool issue_read(void)
 {
@@ -162,7 +168,7 @@ static bool issue_next(void)
 static void op_failed(const struct op *o, status_t status)
 {
     total.errors++;
-    if (o->kind == OP_WRITE && failed_count < FAILED_MAX) failed[failed_count++] = o->seq;
+    if (o->kind == OP_WRITE) place_failed[record_place(o->seq, places)] = true;
     log_line("{\"io_error\":{\"kind\":%u,\"seq\":%lu,\"status\":%u}}", (uint32_t)o->kind, o->seq,
              (uint32_t)status);
 }
@@ -196,8 +202,10 @@ static void op_finish(const struct block_done *done)
         ack_add(o.seq);
     else if (o.kind == OP_READ)
         read_check(&o);
-    else
+    else {
         total.flushes++;
+        log_line("{\"flushed\":%lu}", o.seq);
+    }
     buffers_free |= 1ul << o.buffer;
 }
 

@@ -149,7 +149,7 @@ class Campaign:
 
 def run_fi(folder, words, build):
     out = folder / "chaos"
-    more = ["--out", str(out), "--image", str(build / "image" / "chaos")] if words[0] == "run" else []
+    more = ["--out", str(out), "--image", str(build / "image" / "chaos")] if words[0] in ("run", "hardware", "powercut") else []
     done = subprocess.run([str(ROOT / "faultinject/fi"), *map(str, words), *more], capture_output=True, text=True,
                           timeout=500, stdin=subprocess.DEVNULL)
     return Campaign(done, out)

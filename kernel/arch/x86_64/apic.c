@@ -14,6 +14,7 @@
 #define APIC_TPR           0x80
 #define APIC_EOI           0xb0
 #define APIC_SPURIOUS      0xf0
+#define APIC_IN_SERVICE    0x100 /* eight registers of 32 vectors, 16 bytes apart */
 #define APIC_SPURIOUS_ON   (1u << 8)
 #define APIC_ESR           0x280
 #define APIC_ICR_LOW       0x300
@@ -42,6 +43,11 @@ static uint32_t apic_read(unsigned reg) { return *(volatile uint32_t *)(apic + r
 static void apic_write(unsigned reg, uint32_t value) { *(volatile uint32_t *)(apic + reg) = value; }
 
 void apic_eoi(void) { apic_write(APIC_EOI, 0); }
+
+bool apic_in_service(uint8_t vector)
+{
+    return apic_read(APIC_IN_SERVICE + vector / 32 * 0x10) >> vector % 32 & 1;
+}
 uint32_t apic_id(void) { return apic_read(APIC_ID) >> 24; }
 void apic_send_self(uint8_t vector) { apic_write(APIC_ICR_LOW, APIC_ICR_SELF | vector); }
 

@@ -31,7 +31,9 @@ struct context *trap_interrupt(uint32_t vector)
 {
     struct context *next;
     switch (vector) {
-    case VECTOR_SPURIOUS: return kernel_resume(); /* wants no EOI (SDM vol. 3A, 10.9) */
+    case VECTOR_SPURIOUS: /* the APIC's own wants no EOI (SDM vol. 3A, 10.9); a message with its number blocks all else */
+        if (apic_in_service(VECTOR_SPURIOUS)) apic_eoi();
+        return kernel_resume();
     case VECTOR_KICK:
     case VECTOR_TIMER: next = kernel_timer(); break;
     case VECTOR_IOMMU:

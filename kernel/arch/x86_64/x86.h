@@ -90,6 +90,7 @@ void apic_init(const struct acpi *acpi);
 void apic_enable(void);                       /* this CPU's */
 void apic_calibrate(const struct acpi *acpi); /* fills arch_platform.tsc_hz */
 void apic_eoi(void);
+bool apic_in_service(uint8_t vector); /* delivered to this CPU, and no EOI yet */
 void apic_error(void);
 uint32_t apic_id(void);
 void apic_send_self(uint8_t vector);

@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos hardware powercut bias stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
              CALLS RUNS TARGET PLANT KEEP
 
@@ -56,6 +56,7 @@ options_debug := $(machine_options)
 options_chaos := $(machine_options) SEED KILLS DRIVER FAULT
 options_hardware := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED
 options_powercut := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
+options_media := SEED RUNS
 options_bias := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS PAIRS
 options_stress := SMP MEM ACCEL IOMMU QEMU_EXTRA KILLS
 options_leaks := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
@@ -129,6 +130,10 @@ hardware: deps ## faults of disk, interrupts and machine, done by QEMU: each mus
 powercut: deps ## kill drivers, then cut the power after every write: what was flushed must be there
 	$(build) $(BUILD)/image/chaos/boot.img
 	@faultinject/fi powercut $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+
+media: deps ## start from damaged boot disks: the loader must say what is wrong, or all must run
+	$(build) $(BUILD)/image/chaos/boot.img
+	@faultinject/fi media $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
 
 bias: deps ## do saved boots bias what campaigns measure? pairs of boots, a permutation test
 	$(build) $(BUILD)/image/chaos/boot.img

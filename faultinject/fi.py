@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import (campaign, death, faults, fleet, hardware, minimise, plan, powercut, replay, report, summary,  # noqa: E402
+from faultinject import (campaign, death, faults, fleet, hardware, media, minimise, plan, powercut, replay, report, summary,  # noqa: E402
                          trace, verify)
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
@@ -147,6 +147,12 @@ def parser():
     add_choice_options(s, kills=40)
     add_machine_options(s, disk=False)
     s.set_defaults(function=cmd_bias)
+    s = sub.add_parser("media", help="start from damaged boot disks: the loader must say what is wrong, or all must run",
+                       allow_abbrev=False)
+    s.add_argument("--runs", type=whole(1, KILLS_MAX), default=20, help="machines started (default 20)")
+    s.add_argument("--seed", type=whole(0, 2**63 - 1), default=SEED)
+    s.add_argument("--image", type=pathlib.Path, default=build() / "image/chaos", help="folder of the boot disk")
+    s.set_defaults(function=cmd_media)
     s = sub.add_parser("merge", help="one run folder from the shards of a campaign", allow_abbrev=False)
     s.add_argument("folders", type=pathlib.Path, nargs="+", metavar="DIR")
     s.add_argument("-o", "--out", type=pathlib.Path, required=True, help="the folder to make")
@@ -316,6 +322,17 @@ def cmd_hardware(args):
     print(f"{len(lines)} faults, {sum(line['activated'] for line in lines)} activated, {right} ended as they must; "
           f"details in {options.out}/results.jsonl")
     return MET if right == len(lines) else MISSED
+
+
+def cmd_media(args):
+    check_environment(args)
+
+    def show(n, damage, outcome, line):
+        verdict = "as it must" if outcome in media.GOOD else "NOT AS IT MUST"
+        print(f"{n:>5}  {damage.text():<70} {outcome:<10} {verdict}  {line}", flush=True)
+    good = media.run(args.image, args.seed, args.runs, show)
+    print(f"{args.runs} damaged disks, {good} ended as they must")
+    return MET if good == args.runs else MISSED
 
 
 def cmd_powercut(args):

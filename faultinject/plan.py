@@ -123,10 +123,26 @@ def write(plan, path):
 
 
 def read(path):
+    """Raises UsageProblem with file and line of what is no trial."""
     plan = []
-    for line in open(path):
-        fields = json.loads(line)
-        if fields.pop("schema_version") != SCHEMA_VERSION:
-            raise UsageProblem(f"{path}: not a plan of version {SCHEMA_VERSION}")
-        plan.append(Trial(**fields))
+    for number, line in enumerate(open(path), 1):
+        try:
+            plan.append(read_trial(json.loads(line)))
+        except (ValueError, TypeError, AttributeError, KeyError) as problem:
+            raise UsageProblem(f"{path}:{number}: {problem}") from None
     return plan
+
+
+def read_trial(fields):
+    if fields.pop("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"not a plan of version {SCHEMA_VERSION}")
+    trial = Trial(**fields)
+    if trial.fault not in FAULTS:
+        raise ValueError(f"unknown fault '{trial.fault}'")
+    if trial.service != "all" and trial.service not in SERVICES:
+        raise ValueError(f"unknown service '{trial.service}'")
+    for field in dataclasses.fields(trial):
+        value = getattr(trial, field.name)
+        if field.type is int and (not isinstance(value, int) or value < 0):
+            raise ValueError(f"{field.name} is {value!r}, not a number from 0")
+    return trial

@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -136,6 +137,12 @@ def test_usage_is_refused_with_what_is_allowed(fi, words, allowed):
 def test_a_missing_boot_disk_is_an_environment_problem(fi, tmp_path):
     done = fi("run", build=tmp_path)
     assert done.code == 3 and "make image" in done.text
+
+
+def test_a_missing_qemu_is_an_environment_problem(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "faultinject/fi.py", "run", "--image", str(BUILD / "image/chaos")], capture_output=True,
+                          text=True, env={"PATH": str(tmp_path)}, timeout=60)
+    assert done.returncode == 3 and "qemu-system-x86_64 is missing: run `make deps`" in done.stderr, done.stderr
 
 
 def test_an_empty_disk_is_refused(fi, tmp_path):

@@ -2,6 +2,9 @@
 """Plans: the same seed gives the same plan, and nothing that makes no sense is planned."""
 import collections
 
+import dataclasses
+import json
+
 import pytest
 
 from faultinject import plan
@@ -58,3 +61,24 @@ def test_refusals_name_what_is_allowed(driver, fault, word):
 @pytest.mark.parametrize("driver", plan.DRIVER_GROUPS)
 def test_every_fault_has_a_target_in_every_group(driver, fault):
     assert len(plan.make_plan(1, 20, driver, fault, disk=True)) == 20
+
+
+GOOD = {"schema_version": 1} | dataclasses.asdict(plan.make_trial(1, 1))
+
+
+@pytest.mark.parametrize("line,why", [
+    ("{", "property name"), ("17", "pop"), ("{}", "schema_version"), ('{"schema_version": 99}', "version"),
+    ('{"schema_version": 1, "n": 2}', "service"), (json.dumps(GOOD | {"fault": "earthquake"}), "unknown fault 'earthquake'"),
+    (json.dumps(GOOD | {"service": "floppy"}), "unknown service 'floppy'"), (json.dumps(GOOD | {"delay_us": "x"}), "delay_us"),
+    (json.dumps(GOOD | {"instructions": -1}), "instructions"), (json.dumps(GOOD | {"colour": 1}), "colour")])
+def test_a_broken_plan_is_refused_with_file_and_line(tmp_path, line, why):
+    path = tmp_path / "plan.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
+    with pytest.raises(plan.UsageProblem, match="plan.jsonl:2: .*" + why):
+        plan.read(path)
+
+
+def test_a_written_plan_is_read_back(tmp_path):
+    trials = plan.make_plan(4, 50)
+    plan.write(trials, tmp_path / "plan.jsonl")
+    assert plan.read(tmp_path / "plan.jsonl") == trials

@@ -7,7 +7,7 @@
 #include "types.h"
 
 #define HANDOFF_MAGIC   0x464f444e41484f43ul /* "COHANDOF" */
-#define HANDOFF_VERSION 1
+#define HANDOFF_VERSION 2
 #define HANDOFF_RANGES  256
 
 /* The kernel is an ELF64 ET_EXEC linked at KERNEL_BASE; p_paddr is ignored, the loader places it in one
@@ -40,6 +40,7 @@ struct handoff {
     uint64_t kernel_paddr, kernel_pages;           /* the placed segments */
     uint64_t kernel_file_paddr, kernel_file_bytes; /* the whole ELF file, for its symbol table */
     uint64_t image_paddr, image_bytes;             /* the system image, page-aligned */
+    uint64_t epitaph_paddr;                        /* abi/epitaph.h; 0: this machine has no place for one */
     uint8_t kernel_sha256[32], image_sha256[32];
     uint32_t range_count, reserved;
     struct handoff_range range[HANDOFF_RANGES];

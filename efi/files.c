@@ -3,7 +3,7 @@
  * with the file's name. */
 #include "firmware.h"
 
-static EFI_FILE_HANDLE volume_open(EFI_HANDLE image, const CHAR16 *path)
+EFI_FILE_HANDLE volume_open(EFI_HANDLE image, const CHAR16 *path)
 {
     EFI_LOADED_IMAGE *loaded;
     EFI_FILE_IO_INTERFACE *filesystem;

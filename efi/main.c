@@ -123,12 +123,14 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
           ST->FirmwareVendor);
     cpu_check();
 
+    uint64_t epitaph = epitaph_take(image); /* first: nobody else has its place yet */
     struct handoff *h = (struct handoff *)memory_take(PAGES_FOR(sizeof(*h)), 1, RANGE_BOOT);
     struct ranges ranges = {.range = h->range};
     h->magic = HANDOFF_MAGIC;
     h->version = HANDOFF_VERSION;
     h->size = sizeof(*h);
     h->loader_tsc = tsc;
+    h->epitaph_paddr = epitaph;
     h->rsdp = rsdp_find();
     load(image, h, &layout);
     uint64_t page = memory_take_code();

@@ -26,15 +26,28 @@ static uint64_t pages_allocate(EFI_MEMORY_TYPE type, uint64_t pages)
     return base;
 }
 
-static uint64_t pages_take(EFI_MEMORY_TYPE type, uint64_t pages, uint64_t align, enum range_kind kind)
+static void taken_add(uint64_t base, uint64_t pages, enum range_kind kind)
 {
     if (taken_count == TAKEN_MAX) stop(L"memory", "the loader took too many runs");
-    uint64_t unit = align * PAGE_SIZE, base = pages_allocate(type, pages + align - 1);
-    base = (base + unit - 1) & ~(unit - 1); /* the rest stays EfiLoaderData: free to the kernel */
-    __builtin_memset((void *)base, 0, pages * PAGE_SIZE);
     taken[taken_count].base = base;
     taken[taken_count].pages = pages;
     taken[taken_count++].kind = kind;
+}
+
+bool memory_take_at(uint64_t paddr, uint64_t pages, enum range_kind kind)
+{
+    EFI_PHYSICAL_ADDRESS base = paddr;
+    if (EFI_ERROR(BS->AllocatePages(AllocateAddress, EfiLoaderData, pages, &base))) return false;
+    taken_add(paddr, pages, kind);
+    return true;
+}
+
+static uint64_t pages_take(EFI_MEMORY_TYPE type, uint64_t pages, uint64_t align, enum range_kind kind)
+{
+    uint64_t unit = align * PAGE_SIZE, base = pages_allocate(type, pages + align - 1);
+    base = (base + unit - 1) & ~(unit - 1); /* the rest stays EfiLoaderData: free to the kernel */
+    __builtin_memset((void *)base, 0, pages * PAGE_SIZE);
+    taken_add(base, pages, kind);
     return base;
 }
 

@@ -5,6 +5,7 @@
 #include "trace.h"
 #include "inject.h"
 #include "print.h"
+#include "epitaph.h"
 #include "../abi/bundle.h"
 #include "../abi/startup.h"
 
@@ -133,6 +134,7 @@ void kernel_main(const struct handoff *h)
     trace(TRACE_BOOT, 0, HANDOFF_VERSION, 0);
     kernel_log("Coppice kernel: %lu MiB of memory, %u CPU%s, TSC %lu MHz", boot_pages >> 8,
                arch_platform.cpus, arch_platform.cpus > 1 ? "s" : "", arch_platform.tsc_hz / 1000000);
+    epitaph_init(h->epitaph_paddr ? arch_direct((paddr_t){h->epitaph_paddr}) : NULL);
     arch_iommu_start();
     if (!arch_platform.iommu)
         kernel_log("kernel: NO IOMMU: DMA IS UNPROTECTED, a faulty device or driver can write anywhere");

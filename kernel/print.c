@@ -3,8 +3,12 @@
  * its reason and backtrace to the debug port and stops the machine: nothing below it can repair it. */
 #include <elf.h>
 #include <stdarg.h>
+#include "epitaph.h"
 #include "print.h"
+#include "sched.h"
+#include "trace.h"
 
+#define TRACE_TAIL     32u
 #define LINE_MAX_BYTES 560u /* a process's longest line and who wrote it */
 
 struct text {
@@ -85,7 +89,27 @@ void kernel_log(const char *format, ...)
     size_t n = format_line(line, sizeof line - 1, format, args);
     va_end(args);
     line[n++] = '\n';
+    epitaph_add(line, n);
     arch_debug_write(line, n);
+}
+
+/* The newest entries of this CPU's ring, oldest first. */
+static void trace_tail(void)
+{
+    static const char *const name[] = {
+#define EVENT(name, number, a, b, text) [number] = #name,
+#include "../abi/trace.def"
+#undef EVENT
+    };
+    const struct trace_header *h = arch_cpu()->trace;
+    if (!h) return; /* a panic before there was one */
+    const struct trace_entry *entries = (const void *)((const uint8_t *)h + PAGE_SIZE);
+    for (uint64_t n = h->head > TRACE_TAIL ? h->head - TRACE_TAIL : 0; n < h->head; n++) {
+        const struct trace_entry *e = &entries[n % TRACE_ENTRIES];
+        bool known = e->event < sizeof name / sizeof name[0] && name[e->event];
+        kernel_log("  trace %lu %s %u.%u 0x%lx 0x%lx", e->tsc, known ? name[e->event] : "?",
+                   TAG_SERVICE(e->tag), TAG_GENERATION(e->tag), e->a, e->b);
+    }
 }
 
 /* --- Symbols: .symtab and .strtab of the kernel's own ELF file ----------------------------------- */
@@ -154,8 +178,10 @@ void kernel_panic(const char *format, ...)
         size_t n = format_line(reason, sizeof reason - 1, format, args);
         va_end(args);
         reason[n] = 0;
+        epitaph_begin();
         kernel_log("KERNEL PANIC: %s", reason);
         arch_backtrace(panic_frame);
+        trace_tail();
     }
     arch_halt();
 }

@@ -191,7 +191,7 @@ class System:
         return Recovery(name, ready.tsc - death, steps | {"ready": ready.tsc - last}, chain.checkpoint)
 
     def kill_recovery(self):
-        """The one death that is everybody's: ticks until all serve again."""
+        """Deaths with that of recovery, itself among them, and ticks until all serve again."""
         self.ask("kill recovery")
         entries, _ = self.await_ready("recovery", self.generation["recovery"])
         deadline = time.monotonic() + ANSWER_SECONDS

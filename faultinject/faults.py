@@ -36,8 +36,9 @@ MECHANISMS = {  # of the injector in the guest
 
 BLOCK = ("virtio_blk", "virtio_disk")
 SERVED = BLOCK + ("serial", "echo")
-STRUCK = SERVED + ("pci",)  # pci is not a driver; its restart takes the block drivers with it
-ENDED = STRUCK + ("supervisor",)  # whose end is noticed, whatever of; that the supervisor hangs, nobody notices
+STRUCK = SERVED + ("pci",)
+KEPT = ("pci", "recovery", "supervisor")  # fall and go on
+ENDED = STRUCK + ("recovery", "supervisor")  # whose end is noticed, whatever of; that the supervisor hangs, nobody notices
 SERVICES = ENDED            # all that can be struck, in the order of lists
 
 
@@ -133,7 +134,7 @@ TABLE = (
     Fault("double", "system", "it is ended, and its successor again while it recovers",
           AT_RANDOM + "; then one of the successor, start to READY", "struck", SERVED, how="kill", weight=8),
     Fault("recovering", "system", "it is ended while virtio_blk, which was killed, recovers",
-          "an instruction of it, counted from that kill", "struck", ("supervisor",), how="recovering", apart=True),
+          "an instruction of its own, counted from that kill", "struck", KEPT, how="recovering", apart=True),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
           weight=5),
 )
@@ -154,7 +155,8 @@ DRIVERS = {  # service -> what it is
     "virtio_disk": "block driver of your own disk; only with --disk",
     "serial": "16550, with characters typed and echoed",
     "echo": "no device: answers calls",
-    "pci": "enumerates the bus; its restart takes the block drivers with it",
+    "pci": "enumerates the bus; falls and goes on",
+    "recovery": "sessions, ledgers and checkpoints of all; falls and goes on",
     "supervisor": "no driver: started again by the kernel",
 }
 

@@ -19,8 +19,8 @@ DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's di
 
 # Instructions of the target until the strike, at most: about a round of its work. More would be lost on
 # targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
-INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200}
-RECOVERING_MAX = {"supervisor": 24000, "pci": 3000}  # from the victim's death until it serves again
+INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200, "recovery": 900}
+RECOVERING_MAX = {"supervisor": 24000, "recovery": 9000, "pci": 1500}  # from the victim's death until it serves again
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 SECOND_MAX = 2500  # of the successor: start to READY
 DELAY_US = (0, 8000)  # a round of the workload takes 1 to 3 ms

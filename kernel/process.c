@@ -157,6 +157,17 @@ static struct memory *image_memory(struct process *p, uint64_t vaddr)
     return map->memory;
 }
 
+/* What is only read is as process_load mapped it: of the system image, or a copy that nobody writes. */
+static bool image_shared(struct process *p, const struct elf_segment *s)
+{
+    vaddr_t start = {s->vaddr & ~(PAGE_SIZE - 1)};
+    struct mapping *map = mapping_find(p, start);
+    if (!map || map->start.v != start.v) return false;
+    const uint8_t *there = arch_direct(memory_frame(map->memory, map->offset));
+    bool same = there == (const uint8_t *)((uintptr_t)(p->image + s->offset) & ~(PAGE_SIZE - 1));
+    return same || (map->memory->flags & MEMORY_IMAGE);
+}
+
 /* Writable pages of a fallen process's image and its stack, as they were before its first instruction. */
 static status_t image_renew(struct process *p)
 {
@@ -166,6 +177,7 @@ static status_t image_renew(struct process *p)
     if (status != OK) return status;
     for (uint32_t i = 0; i < elf.segments; i++) {
         bool writable = elf.segment[i].prot & RIGHT_WRITE;
+        if (!writable && !image_shared(p, &elf.segment[i])) return E_STATE;
         own[i] = writable ? image_memory(p, elf.segment[i].vaddr) : NULL;
         if (writable && !own[i]) return E_STATE;
     }

@@ -23,7 +23,7 @@ static void driver_mark(uint32_t mark, uint64_t value)
 
 static status_t driver_attach(struct driver *d, const struct driver_ops *ops)
 {
-    struct message m = {.w = {ops->class}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {ops->class}};
 
     d->ops = ops;
     d->recovery = cap_find("recovery");
@@ -53,7 +53,7 @@ static status_t checkpoint_load(struct driver *d, const void **out)
     *out = NULL;
     if (ops->checkpoint_bytes == 0) return OK;
     for (uint64_t choice = 1; choice <= 2; choice++) {
-        struct message m = {.w = {ops->checkpoint_version, choice}};
+        struct message m = {.info = INFO_REPLAYABLE, .w = {ops->checkpoint_version, choice}};
         status_t status = service_call(d->recovery, RECOVERY_LOAD, &m);
         if (status != OK) return status;
         if (m.w[1] == 0) return OK;
@@ -70,7 +70,7 @@ static status_t checkpoint_load(struct driver *d, const void **out)
 
 status_t driver_checkpoint(struct driver *d, const void *checkpoint)
 {
-    struct message m = {.w = {d->ops->checkpoint_version, d->ops->checkpoint_bytes}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {d->ops->checkpoint_version, d->ops->checkpoint_bytes}};
 
     if (d->ops->checkpoint_bytes > d->staging_bytes) return E_ARGUMENT;
     memcpy(d->staging, checkpoint, d->ops->checkpoint_bytes);
@@ -113,7 +113,7 @@ static void session_release(struct driver_session *s)
 static status_t session_get(struct driver *d, uint32_t index)
 {
     struct driver_session *s = &d->session[index];
-    struct message m = {.w = {index, 0}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {index, 0}};
     status_t status = service_call(d->recovery, RECOVERY_SESSION_GET, &m);
 
     if (status != OK) return status;
@@ -178,7 +178,7 @@ static void sessions_refresh(struct driver *d)
 {
     for (uint32_t i = 0; i < DOORBELL_SESSIONS; i++) {
         struct driver_session *s = &d->session[i];
-        struct message m = {.w = {i, s->id}};
+        struct message m = {.info = INFO_REPLAYABLE, .w = {i, s->id}};
         s->index = i;
         if (s->id == 0) {
             status_t status = session_change(d, s);

@@ -2,8 +2,8 @@
  * The area of a kept process and the capabilities that it lost sight of (kept.h). */
 #include "kept.h"
 
-#define KEPT_MAGIC 0x5450454b504f43ul /* "COPKEPT" */
-#define SLOTS      16384u             /* a capability table has no more */
+#define KEPT_MAGIC 0x5450454b504f43ul      /* "COPKEPT" */
+#define SLOTS      (KEPT_CAPS_WORDS * 64u) /* a capability table has no more */
 
 static uint64_t marked[SLOTS / 64];
 
@@ -33,6 +33,18 @@ status_t kept_open(uint64_t bytes, struct kept **out)
 void caps_mark(handle_t h)
 {
     if (h != 0) marked[HANDLE_INDEX(h) % SLOTS / 64] |= 1ul << HANDLE_INDEX(h) % 64;
+}
+
+void caps_mark_saved(const uint64_t saved[KEPT_CAPS_WORDS])
+{
+    for (uint32_t i = 0; i < KEPT_CAPS_WORDS; i++) marked[i] |= saved[i];
+}
+
+void caps_save(uint64_t saved[KEPT_CAPS_WORDS])
+{
+    for (struct sys_result r = {0}; (r = sys_cap_next(r.value)).status == OK;) caps_mark(r.value);
+    memcpy(saved, marked, sizeof(marked));
+    memset(marked, 0, sizeof(marked));
 }
 
 void caps_sweep(void (*stray)(handle_t h))

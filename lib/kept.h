@@ -23,5 +23,9 @@ status_t kept_open(uint64_t bytes, struct kept **out) MUST_USE;
  * that are known, then sweep; the startup capabilities and the area's memory are known. stray: called for each other one, deletes it. */
 void caps_mark(handle_t h);
 void caps_sweep(void (*stray)(handle_t h));
+/* Which there are now, to be marked later. */
+#define KEPT_CAPS_WORDS 256
+void caps_save(uint64_t saved[KEPT_CAPS_WORDS]);
+void caps_mark_saved(const uint64_t saved[KEPT_CAPS_WORDS]);
 
 #endif

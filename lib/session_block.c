@@ -51,7 +51,7 @@ status_t block_open(struct block_session *s, const char *service, uint32_t slots
                     handle_t notification)
 {
     const struct startup_cap *entry = cap_entry(service);
-    struct message m = {.info = INFO_MAKE(0, 1)};
+    struct message m = {.info = INFO_MAKE(0, 1) | INFO_REPLAYABLE};
 
     if (entry == NULL) return E_NOT_FOUND;
     if (slots == 0 || slots > SESSION_SLOTS_MAX) return E_ARGUMENT;
@@ -109,7 +109,7 @@ void block_kick(struct block_session *s)
  * pending and is completed by the next incarnation. */
 static void block_complain(struct block_session *s, uint32_t slot)
 {
-    struct message m = {.w = {s->id, slot, E_PROTOCOL}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {s->id, slot, E_PROTOCOL}};
 
     s->violations++;
     if (s->complained >> slot & 1) return;
@@ -193,7 +193,7 @@ status_t block_do(struct block_session *s, enum block_op op, uint64_t sector, ui
 
 status_t block_close(struct block_session *s)
 {
-    struct message m = {.w = {s->id}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {s->id}};
 
     if (s->busy != 0) return E_BUSY;
     return service_call(cap_find("recovery"), RECOVERY_CLOSE, &m);

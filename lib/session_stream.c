@@ -10,7 +10,7 @@
 status_t stream_open(struct stream_session *s, const char *service, handle_t notification)
 {
     const struct startup_cap *entry = cap_entry(service);
-    struct message m = {.info = INFO_MAKE(0, 1)};
+    struct message m = {.info = INFO_MAKE(0, 1) | INFO_REPLAYABLE};
     void *client, *driver, *data;
 
     if (entry == NULL) return E_NOT_FOUND;
@@ -37,7 +37,7 @@ status_t stream_open(struct stream_session *s, const char *service, handle_t not
 
 static void stream_complain(struct stream_session *s)
 {
-    struct message m = {.w = {s->id, 0, E_PROTOCOL}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {s->id, 0, E_PROTOCOL}};
 
     s->violations++;
     if (s->complained) return;

@@ -13,10 +13,45 @@ void recovery_init(struct recovery *r, const struct manifest *manifest, struct s
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) r->session[i].state = SESSION_FREE;
 }
 
+bool recovery_sound(const struct recovery *r, const struct manifest *manifest)
+{
+    uint64_t taken[DOORBELL_SESSIONS] = {0};
+
+    if (r->manifest != manifest) return false;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct rsession *s = &r->session[i];
+        if (s->state == SESSION_FREE || s->request == NULL) continue;
+        if (s->state > SESSION_CLOSING || s->server >= manifest->service_count ||
+            s->index >= DOORBELL_SESSIONS || s->slots > SESSION_SLOTS_MAX || s->class < SESSION_BLOCK ||
+            s->class > SESSION_STREAM || s->id == 0 || s->id > r->last_session_id || s->ledger == NULL ||
+            TAG_SERVICE(s->client) >= manifest->service_count)
+            return false;
+        for (uint64_t left = taken[s->index]; left != 0; left &= left - 1)
+            if (i < 64 && r->session[__builtin_ctzl(left)].server == s->server) return false;
+        if (i < 64) taken[s->index] |= 1ul << i;
+    }
+    for (uint32_t i = 0; i < manifest->service_count; i++)
+        if (r->server[i].watch.state > WATCH_REPORTED || r->server[i].class > SESSION_STREAM ||
+            r->server[i].checkpoint_room > CHECKPOINT_MAX)
+            return false;
+    return true;
+}
+
 void recovery_resume(struct recovery *r)
 {
-    for (uint32_t i = 0; i < r->manifest->service_count; i++)
+    r->sessions = 0;
+    for (uint32_t i = 0; i < r->manifest->service_count; i++) {
+        r->server[i].used = 0;
         if (r->server[i].watch.state == WATCH_REPORTED) watch_doubted(&r->server[i].watch);
+    }
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        struct rsession *s = &r->session[i];
+        if (s->request == NULL) s->state = SESSION_FREE;
+        if (s->state == SESSION_FREE) continue;
+        r->server[s->server].used |= 1ul << s->index;
+        r->server[s->server].session[s->index] = (uint8_t)i;
+        r->sessions++;
+    }
 }
 
 static bool manifest_allows(const struct manifest *m, uint32_t client, uint64_t service)
@@ -158,10 +193,11 @@ status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struc
     if (generation <= v->generation) return E_STATE;
     for (uint64_t left = v->used; left != 0; left &= left - 1)
         ledger_take_over(&r->session[v->session[__builtin_ctzl(left)]], v->generation, out);
-    v->generation = generation;
     v->class = (uint32_t) class;
-    v->poisoned += out->poisoned;
     watch_reset(&v->watch);
+    v->poisoned += out->poisoned;
+    __atomic_store_n(&v->generation, generation,
+                     __ATOMIC_SEQ_CST); /* last: until then it can be done again */
     return OK;
 }
 

@@ -36,7 +36,8 @@ struct rsession {
     const struct session_stream_client *stream_client; /* stream class */
     struct session_stream_driver *stream_driver;
 
-    uint8_t attempts[SESSION_SLOTS_MAX]; /* deaths with request attempt_id[i] in flight */
+    uint8_t attempts[SESSION_SLOTS_MAX];    /* deaths with request attempt_id[i] in flight, */
+    uint32_t attempt_of[SESSION_SLOTS_MAX]; /* the last of this incarnation: it counts once */
     uint64_t attempt_id[SESSION_SLOTS_MAX];
     uint64_t id_seen;                    /* largest request id seen: the number submitted */
     uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
@@ -105,7 +106,10 @@ struct recovery {
 /* server: zeroed, one for each service. */
 void recovery_init(struct recovery *r, const struct manifest *manifest, struct server *server);
 
-/* A new shell takes over a core that outlived the last: a complaint that was on its way may be lost. */
+/* What a shell finds that takes over from one which fell at any instruction: could this be a core's state? */
+bool recovery_sound(const struct recovery *r, const struct manifest *manifest);
+/* Then: sessions half made or half freed (without `request`) are free, the tables say so, and a complaint that was on
+ * its way may be lost and is made again. */
 void recovery_resume(struct recovery *r);
 
 /* --- Sessions (core.c) --------------------------------------------------------------------------- */

@@ -45,14 +45,16 @@ static void slot_clear(struct session_entry *e)
     store(&e->issued_id, 0);
 }
 
-static void slot_in_flight(struct rsession *s, uint32_t slot, uint64_t id, struct attach_report *report)
+static void slot_in_flight(struct rsession *s, uint32_t slot, uint64_t id, uint32_t dead_generation,
+                           struct attach_report *report)
 {
     struct session_entry *e = &s->ledger->entry[slot];
 
-    if (s->attempt_id[slot] != id) s->attempts[slot] = 0;
+    if (s->attempt_id[slot] != id) s->attempts[slot] = s->attempt_of[slot] = 0;
     s->attempt_id[slot] = id;
-    if (s->attempts[slot] < SESSION_ATTEMPTS_MAX)
+    if (s->attempt_of[slot] != dead_generation && s->attempts[slot] < SESSION_ATTEMPTS_MAX)
         s->attempts[slot]++; /* a hostile driver can take a poisoning back */
+    s->attempt_of[slot] = dead_generation;
     report->in_flight++;
     if (s->attempts[slot] >= SESSION_ATTEMPTS_MAX) {
         store(&e->status, E_POISONED);
@@ -80,7 +82,7 @@ static void slot_take_over(struct rsession *s, uint32_t slot, uint32_t dead_gene
         return;
     }
     if (completed != id && load(&e->issued_id) == id && load(&e->issued_gen) == dead_generation)
-        slot_in_flight(s, slot, id, report);
+        slot_in_flight(s, slot, id, dead_generation, report);
 }
 
 /* The kernel stores an index in one step with the port access, so a sane driver's are exact. Nonsense is

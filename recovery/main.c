@@ -2,8 +2,11 @@
  * The recovery server: keeps sessions, ledgers and checkpoints of everybody, hands them to each new
  * incarnation, watches progress. Messages: abi/protocol.def, RECOVERY. The caller's tag is the badge of
  * its capability, made by the supervisor: it cannot be lied about.
- * It calls nobody but the supervisor, and that only after its own caller has been answered. If it dies,
- * its memory goes with it: every service that has sessions depends on it with restart-with. */
+ * It calls nobody but the supervisor, and that only after its own caller has been answered. It is kept: when it
+ * falls, at whatever instruction, the next one finds core, objects and the request in hand (struct recovery_kept), makes
+ * good what was half done and goes on; nobody but its callers notices, and they only that it takes longer. If what it
+ * finds is not sound it exits with E_STATE. Then its memory goes: every service that has sessions depends on it with
+ * restart-with. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "lib/bundle.h"
@@ -14,10 +17,10 @@
 #define TICK_MS_MAX  5ul
 #define TICKS_A_TIME 8ul /* looks within a watchdog time: half of them between question and verdict */
 
-static struct recovery core;
-static struct session_objects session_objects[SESSIONS_MAX];
-static struct server_objects *server_objects; /* one for each service */
-static handle_t trace, supervisor, endpoint, timer;
+#define keep ((struct recovery_kept *)USER_KEPT)
+#define core (*keep->state)
+static handle_t trace, supervisor, endpoint;
+static bool again; /* the request was in hand when one fell */
 static uint64_t tick_ns;
 static bool ticking;
 
@@ -32,7 +35,7 @@ static void mark(uint32_t kind, uint64_t value)
 
 static struct session_objects *objects_of(const struct rsession *s)
 {
-    return &session_objects[s - core.session];
+    return &keep->session_objects[s - core.session];
 }
 
 static void session_free(struct rsession *s)
@@ -48,7 +51,7 @@ static void session_close(struct rsession *s)
     if (recovery_session_releasable(&core, s))
         session_free(s);
     else
-        (void)sys_signal(server_objects[s->server].doorbell, DOORBELL_CHANGED);
+        (void)sys_signal(keep->server_objects[s->server].doorbell, DOORBELL_CHANGED);
 }
 
 static void sessions_release(struct server *v)
@@ -63,7 +66,7 @@ static void sessions_release(struct server *v)
 static void watch_start(void)
 {
     if (ticking || tick_ns == 0 || core.sessions == 0) return;
-    ticking = sys_timer_arm(timer, clock_ns() + tick_ns) == OK;
+    ticking = sys_timer_arm(keep->timer, clock_ns() + tick_ns) == OK;
 }
 
 static status_t handle_open(tag_t caller, struct message *m)
@@ -74,7 +77,7 @@ static status_t handle_open(tag_t caller, struct message *m)
     for (struct rsession *old; (old = recovery_session_stale(&core, caller)) != NULL;) session_close(old);
     status_t status = recovery_open(&core, caller, m->w[0], m->w[1], m->w[2], m->w[3], &s);
     if (status != OK) return status;
-    struct server_objects *v = &server_objects[s->server];
+    struct server_objects *v = &keep->server_objects[s->server];
     handle_t notification = m->w[7];
     m->w[7] = 0; /* taken */
     status = session_objects_make(objects_of(s), s, notification);
@@ -86,6 +89,7 @@ static status_t handle_open(tag_t caller, struct message *m)
         recovery_free(&core, s);
         return status;
     }
+    keep->hand.opened = s->id;
     (void)sys_signal(v->doorbell, DOORBELL_CHANGED);
     watch_start();
     m->w[0] = s->id;
@@ -125,9 +129,11 @@ static status_t handle_close(tag_t caller, struct message *m)
     struct watch_sample sample = {0};
     status_t status = recovery_session_of_client(&core, caller, m->w[0], &s);
 
+    if (again && keep->hand.closed) return OK;
     if (status != OK) return status;
     ledger_sample(s, &sample);
     if (sample.pending != 0) return E_BUSY;
+    keep->hand.closed = true;
     session_close(s);
     return OK;
 }
@@ -137,11 +143,13 @@ static status_t handle_close(tag_t caller, struct message *m)
 static status_t handle_attach(tag_t caller, struct message *m)
 {
     uint32_t service = TAG_SERVICE(caller);
-    struct attach_report report;
-    status_t status = recovery_attach(&core, caller, m->w[0], &report);
+    struct attach_report *out = &keep->hand.report;
+    bool done = again && core.server[service].generation == TAG_GENERATION(caller); /* *out is good */
+    status_t status = done ? OK : recovery_attach(&core, caller, m->w[0], out);
 
     if (status != OK) return status;
-    struct server_objects *v = &server_objects[service];
+    struct attach_report report = *out;
+    struct server_objects *v = &keep->server_objects[service];
     status = server_doorbell_make(v, service);
     if (status == OK) status = server_staging_make(v);
     if (status != OK) return status;
@@ -173,9 +181,9 @@ static status_t handle_commit(tag_t caller, struct message *m)
     if (status != OK) return status;
     if (m->w[0] > UINT32_MAX || m->w[1] == 0 || m->w[1] > CHECKPOINT_MAX) return E_ARGUMENT;
     struct server *v = &core.server[service];
-    status = server_checkpoint_make(&server_objects[service], v, (uint32_t)m->w[1]);
+    status = server_checkpoint_make(&keep->server_objects[service], v, (uint32_t)m->w[1]);
     if (status != OK) return status;
-    m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], server_objects[service].staging_at,
+    m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], keep->server_objects[service].staging_at,
                                 (uint32_t)m->w[1]);
     return OK;
 }
@@ -208,7 +216,7 @@ static status_t handle_load(tag_t caller, struct message *m)
     m->w[1] = source;
     if (i < 0) return OK;
     m->w[0] = v->checkpoint[i]->length;
-    memcpy(server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
+    memcpy(keep->server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
     return OK;
 }
 
@@ -268,7 +276,7 @@ static void watch_service(uint32_t service, uint64_t now)
     }
     uint64_t watchdog_ns = core.manifest->service[service].watchdog_ms * 1000000ul;
     enum watch_verdict verdict = watch_step(&v->watch, &sample, now, watchdog_ns);
-    if (verdict == WATCH_ASK) (void)sys_signal(server_objects[service].doorbell, v->used);
+    if (verdict == WATCH_ASK) (void)sys_signal(keep->server_objects[service].doorbell, v->used);
     if (verdict == WATCH_STALLED) complain(service, CAUSE_STALLED);
 }
 
@@ -324,7 +332,7 @@ static status_t dispatch(tag_t caller, struct message *m)
 
 /* Turns the message into its reply. Capabilities that came with it and were not taken are deleted: a
  * caller must not fill our table. */
-static void serve(struct message *m)
+static void serve_new(struct message *m)
 {
     uint64_t caps = INFO_CAPS(m->info);
     bool opens = INFO_LABEL(m->info) == RECOVERY_OPEN;
@@ -337,6 +345,44 @@ static void serve(struct message *m)
     for (uint64_t i = MESSAGE_WORDS - caps; i < MESSAGE_WORDS; i++)
         if (came[i] != 0 && !taken) (void)sys_cap_delete(came[i]);
     if (status != OK) m->info = INFO_MAKE(status, 0);
+}
+
+static bool is_in_hand(const struct message *m)
+{
+    const struct in_hand *h = &keep->hand;
+
+    return (m->info & INFO_REPLAYED) != 0 && h->badge == m->badge && h->label == INFO_LABEL(m->info) &&
+           memcmp(h->w, m->w, sizeof(h->w)) == 0;
+}
+
+static void hand_take(const struct message *m)
+{
+    struct in_hand *h = &keep->hand;
+
+    h->answered = false;
+    __atomic_store_n(&h->badge, 0, __ATOMIC_SEQ_CST); /* nobody's while it changes */
+    h->opened = 0;
+    h->closed = false;
+    h->label = INFO_LABEL(m->info);
+    memcpy(h->w, m->w, sizeof(h->w));
+    __atomic_store_n(&h->badge, m->badge, __ATOMIC_SEQ_CST);
+}
+
+static void serve(struct message *m)
+{
+    struct in_hand *h = &keep->hand;
+
+    again = is_in_hand(m);
+    if (again && h->answered) {
+        for (uint64_t i = MESSAGE_WORDS - INFO_CAPS(m->info); i < MESSAGE_WORDS; i++)
+            if (m->w[i] != 0) (void)sys_cap_delete(m->w[i]); /* they came once before */
+        *m = h->reply;
+        return;
+    }
+    if (!again) hand_take(m);
+    serve_new(m);
+    h->reply = *m;
+    __atomic_store_n(&h->answered, true, __ATOMIC_SEQ_CST);
 }
 
 static uint64_t tick_choose(const struct manifest *manifest)
@@ -352,39 +398,130 @@ static uint64_t tick_choose(const struct manifest *manifest)
     return (ms < TICK_MS_MIN ? TICK_MS_MIN : ms > TICK_MS_MAX ? TICK_MS_MAX : ms) * 1000000;
 }
 
+/* --- Start, and start again ------------------------------------------------------------------------ */
+
+static void *part_of(void *tables, uint64_t *used, uint64_t bytes)
+{
+    void *at = (uint8_t *)tables + *used;
+
+    *used += PAGES_FOR(bytes) * PAGE_SIZE;
+    return at;
+}
+
 static status_t tables_make(const struct manifest *manifest)
 {
-    uint64_t servers = PAGES_FOR(manifest->service_count * sizeof(struct server));
-    uint64_t objects = PAGES_FOR(manifest->service_count * sizeof(struct server_objects));
+    uint64_t count = manifest->service_count, used = 0;
+    uint64_t pages = PAGES_FOR(count * sizeof(struct server)) +
+                     PAGES_FOR(count * sizeof(struct server_objects)) + PAGES_FOR(sizeof(struct recovery)) +
+                     PAGES_FOR(SESSIONS_MAX * sizeof(struct session_objects));
     void *at;
-    struct sys_result r = sys_memory_create(0, servers + objects, 0);
+    struct sys_result r = sys_memory_create(0, pages, 0);
     status_t status = r.status;
 
-    if (status == OK) status = map_new(r.value, servers + objects, RIGHT_READ | RIGHT_WRITE, &at);
+    if (status == OK) status = map_new(r.value, pages, RIGHT_READ | RIGHT_WRITE, &at);
     if (status != OK) return status;
-    server_objects = (struct server_objects *)((uint8_t *)at + servers * PAGE_SIZE);
-    recovery_init(&core, manifest, at);
+    keep->tables = r.value;
+    void *servers = part_of(at, &used, count * sizeof(struct server));
+    keep->server_objects = part_of(at, &used, count * sizeof(struct server_objects));
+    keep->state = part_of(at, &used, sizeof(struct recovery));
+    keep->session_objects = part_of(at, &used, SESSIONS_MAX * sizeof(struct session_objects));
+    recovery_init(&core, manifest, servers);
+    return OK;
+}
+
+static void stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with another */ }
+
+static status_t begin(void)
+{
+    const struct manifest *manifest;
+
+    caps_sweep(stray);
+    keep->hand = (struct in_hand){0};
+    status_t status = manifest_map(cap_find("image"), &manifest);
+    if (status == OK) status = tables_make(manifest);
+    if (status != OK) return status;
+    struct sys_result r = sys_notification_create(startup()->tag);
+    if (r.status != OK) return r.status;
+    keep->notification = r.value;
+    r = sys_timer_create(keep->notification, TICK_BIT);
+    if (r.status != OK) return r.status;
+    keep->timer = r.value;
+    __atomic_store_n(&keep->kept.phase, PHASE_SERVES, __ATOMIC_SEQ_CST);
+    return OK;
+}
+
+static void known_mark(void)
+{
+    caps_mark(keep->tables);
+    caps_mark(keep->notification);
+    caps_mark(keep->timer);
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct session_objects *o = &keep->session_objects[i];
+        for (int n = 0; n < PARTS; n++) {
+            caps_mark(o->memory[n]);
+            caps_mark(o->driver[n]);
+            caps_mark(o->client[n]);
+        }
+        caps_mark(o->notification);
+    }
+    for (uint32_t i = 0; i < core.manifest->service_count; i++) {
+        const struct server_objects *o = &keep->server_objects[i];
+        const handle_t own[] = {o->doorbell, o->doorbell_driver, o->doorbell_client,
+                                o->staging,  o->staging_driver,  o->checkpoint,
+                                o->next};
+        for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
+    }
+}
+
+/* A session that its client was not told of is closed: the client asks for one again. */
+static void sessions_look(void)
+{
+    const struct in_hand *h = &keep->hand;
+
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        struct rsession *s = &core.session[i];
+        struct session_objects *o = &keep->session_objects[i];
+        if (s->state == SESSION_FREE && (o->memory[0] != 0 || o->notification != 0))
+            session_objects_free(o, s);
+        if (s->state == SESSION_OPEN && s->id == h->opened && !h->answered) recovery_close(s);
+        if (s->state == SESSION_CLOSING) session_close(s);
+    }
+}
+
+static status_t go_on(void)
+{
+    const struct manifest *manifest = core.manifest;
+
+    if (keep->kept.phase != PHASE_SERVES || manifest->magic != MANIFEST_MAGIC ||
+        !recovery_sound(&core, manifest)) {
+        log_line("recovery: what it kept is not sound: it begins anew, and with it all that have sessions");
+        sys_exit(E_STATE);
+    }
+    for (uint32_t i = 0; i < manifest->service_count; i++)
+        server_checkpoint_move(&keep->server_objects[i], &core.server[i]);
+    recovery_resume(&core);
+    known_mark();
+    caps_sweep(stray);
+    sessions_look();
+    log_line("recovery: goes on with %u sessions", core.sessions);
     return OK;
 }
 
 static status_t start(void)
 {
-    const struct manifest *manifest;
     struct message ready = {.info = INFO_REPLAYABLE};
-    status_t status = manifest_map(cap_find("image"), &manifest);
+    struct kept *kept;
+    status_t status = kept_open(sizeof(*keep), &kept);
 
+    if (status != OK) sys_exit(status);
     trace = cap_find("trace");
     supervisor = cap_find("supervisor");
     endpoint = cap_find("endpoint");
-    if (status == OK) status = tables_make(manifest);
+    status = kept->phase == 0 ? begin() : go_on();
     if (status != OK) return status;
-    tick_ns = tick_choose(manifest);
-    struct sys_result notification = sys_notification_create(startup()->tag);
-    if (notification.status != OK) return notification.status;
-    struct sys_result r = sys_timer_create(notification.value, TICK_BIT);
-    timer = r.value;
-    status = r.status;
-    if (status == OK) status = sys_bind(notification.value);
+    tick_ns = tick_choose(core.manifest);
+    status = sys_bind(keep->notification);
+    watch_start();
     return status != OK ? status : service_call(supervisor, SUPERVISOR_READY, &ready);
 }
 

@@ -54,22 +54,22 @@ status_t session_objects_make(struct session_objects *o, struct rsession *s, han
     if (status == OK) status = part_make(o, PART_DATA, PAGES_FOR(s->data_bytes));
     if (status == OK) status = part_map(o, PART_REQUEST, RIGHT_READ, &request);
     if (status == OK) status = part_map(o, PART_LEDGER, RW, &ledger);
-    s->request = request;
     s->ledger = ledger;
     s->stream_client = request;
     s->stream_driver = ledger;
+    if (status == OK) __atomic_store_n(&s->request, request, __ATOMIC_SEQ_CST); /* last: it is whole */
     if (status != OK) session_objects_free(o, s);
     return status;
 }
 
 void session_objects_free(struct session_objects *o, struct rsession *s)
 {
-    if (s->request != NULL) (void)sys_memory_unmap(0, (uint64_t)s->request);
-    if (s->ledger != NULL) (void)sys_memory_unmap(0, (uint64_t)s->ledger);
+    __atomic_store_n(&s->request, NULL, __ATOMIC_SEQ_CST); /* first: it is not whole */
+    for (int i = 0; i < 2; i++)                            /* E_NOT_FOUND: it never was */
+        if (o->place[i] != NULL) (void)sys_memory_unmap(0, (uint64_t)o->place[i]);
     for (int i = 0; i < PARTS; i++) handle_drop(&o->memory[i]); /* with all that is derived from it */
     handle_drop(&o->notification);
     *o = (struct session_objects){.place = {o->place[0], o->place[1]}};
-    s->request = NULL;
     s->ledger = NULL;
 }
 
@@ -111,10 +111,23 @@ status_t server_checkpoint_make(struct server_objects *o, struct server *v, uint
         handle_drop(&r.value);
         return status;
     }
-    checkpoint_place(v, at, bytes);
-    if (o->checkpoint_at != NULL) (void)sys_memory_unmap(0, (uint64_t)o->checkpoint_at);
-    handle_drop(&o->checkpoint);
-    o->checkpoint = r.value;
-    o->checkpoint_at = at;
+    o->next_at = at;
+    o->next_bytes = bytes;
+    __atomic_store_n(&o->next, r.value, __ATOMIC_SEQ_CST);
+    server_checkpoint_move(o, v);
     return OK;
+}
+
+/* Each step can be made twice: what has moved already is copied onto itself. */
+void server_checkpoint_move(struct server_objects *o, struct server *v)
+{
+    if (o->next == 0) return;
+    checkpoint_place(v, o->next_at, o->next_bytes);
+    if (o->checkpoint != o->next) {
+        if (o->checkpoint_at != NULL) (void)sys_memory_unmap(0, (uint64_t)o->checkpoint_at);
+        handle_drop(&o->checkpoint);
+    }
+    o->checkpoint_at = o->next_at;
+    o->checkpoint = o->next;
+    __atomic_store_n(&o->next, 0, __ATOMIC_SEQ_CST);
 }

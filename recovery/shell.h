@@ -5,7 +5,7 @@
 #ifndef COPPICE_RECOVERY_SHELL_H
 #define COPPICE_RECOVERY_SHELL_H
 
-#include "lib/runtime.h"
+#include "lib/kept.h"
 #include "recovery/core.h"
 
 enum session_part { PART_REQUEST, PART_LEDGER, PART_HINT, PART_DATA, PARTS };
@@ -24,6 +24,30 @@ struct server_objects {
     void *staging_at;
     handle_t checkpoint;
     void *checkpoint_at;
+    handle_t next; /* a larger one that the checkpoints are moving to; 0: none */
+    void *next_at;
+    uint32_t next_bytes;
+};
+
+/* The request in hand: whoever falls with it leaves to the next one how far it got. */
+struct in_hand {
+    uint64_t badge, label, w[4];
+    uint64_t opened; /* OPEN: session that its client does not know yet; 0: none */
+    bool closed;     /* CLOSE: the session is closed */
+    bool answered;   /* all is done, this is the answer: */
+    struct message reply;
+    struct attach_report report; /* ATTACH: good once the server has the caller's generation */
+};
+#define PHASE_SERVES 1ul /* of kept.phase: the tables are there */
+
+/* What the next one finds after this one fell. */
+struct recovery_kept {
+    struct kept kept;
+    struct recovery *state;
+    struct session_objects *session_objects;
+    struct server_objects *server_objects; /* one for each service */
+    handle_t tables, notification, timer;
+    struct in_hand hand;
 };
 
 /* Makes and maps what the session needs and sets its pointers; all or nothing. Takes notification over
@@ -33,6 +57,8 @@ void session_objects_free(struct session_objects *o, struct rsession *s);
 status_t server_doorbell_make(struct server_objects *o, uint32_t service) MUST_USE;
 status_t server_staging_make(struct server_objects *o) MUST_USE;
 /* Room for checkpoints of this length: what was committed is kept. */
+void server_checkpoint_move(struct server_objects *o,
+                            struct server *v); /* goes on with it, if it was begun */
 status_t server_checkpoint_make(struct server_objects *o, struct server *v, uint32_t length) MUST_USE;
 
 #endif

@@ -54,10 +54,12 @@ static void stray(handle_t h)
     }
     uint32_t i = TAG_SERVICE(info.tag);
     bool made = i > 0 && i < shell.state->count && info.state != PROCESS_CREATED;
-    if (made && !shell.child[i].process && wanted(i, info.tag))
+    if (made && !shell.child[i].process && wanted(i, info.tag)) {
+        shell.child[i].born = TAG_GENERATION(info.tag);
         shell.child[i].process = h;
-    else
+    } else {
         grave_add(h, 0); /* with what is still in it: it was never furnished */
+    }
 }
 
 static void capabilities_look(void)

@@ -211,7 +211,7 @@ static void start(struct step *step, uint32_t i)
         step->state->restarts++;
         step_act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_DECIDED;
     }
-    step_act(step, SUPERVISOR_ACTION_START, i);
+    step_act(step, SUPERVISOR_ACTION_START, i)->value = s->fresh;
     step_enter(step, i, SERVICE_STATE_STARTING,
                step->now_ns + entry_of(step->state, i)->start_timeout_ms * NS_PER_MS);
 }
@@ -358,6 +358,8 @@ static void on_ready(struct step *step, uint32_t i)
 {
     if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
     step->state->service[i].ready_ns = step->now_ns;
+    step->state->service[i].fresh = false;
+    step->state->service[i].unready = 0;
     step_enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
     spare_due(step, i);
 }
@@ -368,6 +370,18 @@ static void halt_if_all_ended(struct step *step)
     if (supervisor_live(state)) return;
     state->phase = PHASE_HALTED;
     step_act(step, SUPERVISOR_ACTION_HALT, 0)->ns = state->halt_code;
+}
+
+/* A kept process goes on with what it had, so nobody restarts with it: unless it says itself that what it finds is
+ * not sound (exit code E_STATE), or does not come as far as READY with it. */
+static bool goes_on(struct step *step, uint32_t i, const struct supervisor_event *event)
+{
+    struct supervised *s = &step->state->service[i];
+    if (!(entry_of(step->state, i)->flags & SERVICE_KEPT)) return false;
+    bool unsound = event->cause == CAUSE_EXIT && event->code == E_STATE;
+    if (!s->ready_ns) s->unready++;
+    if (unsound || event->cause == CAUSE_SPAWN || s->unready > SUPERVISOR_UNREADY_MAX) s->fresh = true;
+    return !s->fresh;
 }
 
 /* The end of a process that nothing else explains: what its restart kind and policy say. */
@@ -391,11 +405,13 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
         return;
     }
     /* Followers are fenced before the service they hold things of is made again. */
-    stop_followers(step, i);
+    if (!goes_on(step, i, event)) stop_followers(step, i);
     forgive(step, i);
     bool within = window_count(step, i), new = crash_count(step, i, event);
     if ((!within || !new) && escalate(step, i)) return;
     if (!within || !new) {
+        step->state->service[i].fresh = true;
+        stop_followers(step, i); /* of one that was to go on */
         give_up(step, i, within ? REASON_BREAKER : REASON_INTENSITY);
         return;
     }
@@ -497,7 +513,7 @@ static void on_resume(struct step *step, const struct supervisor_event *event)
     }
     for (uint32_t i = 1; i < state->count; i++) {
         const struct supervised *s = &state->service[i];
-        if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i);
+        if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i)->value = s->fresh;
         spare_resume(step, i);
         if (s->deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, s->deadline_ns);
     }

@@ -11,6 +11,7 @@
 
 #define SUPERVISOR_INTENSITY_MAX  100u /* so that the window of deaths has a fixed size */
 #define SUPERVISOR_NEVER          UINT64_MAX
+#define SUPERVISOR_UNREADY_MAX    3u
 #define SUPERVISOR_GENERATION_MAX 0xfffffu /* what a tag_t can say */
 /* From READY to the order for the next spare: far behind everything that a client waits for. */
 #define SUPERVISOR_SPARE_DELAY_NS 10000000ull
@@ -58,8 +59,8 @@ struct supervisor_action {
     uint32_t generation;
     enum cause cause;
     enum give_up_reason reason; /* REPORT of GAVE_UP */
-    uint32_t value;             /* MARK: enum mark; REPORT: enum service_state */
-    uint64_t ns;                /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
+    uint32_t value; /* MARK: enum mark; REPORT: enum service_state; START: 1: not with what it kept */
+    uint64_t ns;    /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
 };
 
 struct supervised { /* what the core knows of one service */
@@ -81,8 +82,10 @@ struct supervised { /* what the core knows of one service */
     uint16_t deadline_slot;               /* in deadline[]; 0: none */
     enum give_up_reason reason;           /* GAVE_UP: why */
     uint64_t ready_ns;                    /* of this incarnation; 0: not yet */
-    uint32_t backoff_level;               /* waits since it was forgiven all */
-    uint16_t crashes;                     /* in a row with the signature crash_cause, crash_address */
+    bool fresh;             /* of a kept service: what it kept is lost, its next process is a new one */
+    uint16_t unready;       /* deaths of a kept service in a row without READY in between */
+    uint32_t backoff_level; /* waits since it was forgiven all */
+    uint16_t crashes;       /* in a row with the signature crash_cause, crash_address */
     enum cause crash_cause;
     uint64_t crash_address;
     uint16_t window_count, window_first;
@@ -126,6 +129,11 @@ size_t supervisor_step(struct supervisor_state *state, const struct supervisor_e
 bool supervisor_invariants(const struct supervisor_state *state);
 /* Its process exists, as far as the core knows. */
 bool supervisor_state_live(enum service_state state);
+/* Whatever its state, those that restart with it hold what is still there. */
+static inline bool supervisor_keeps(const struct supervisor_state *state, uint32_t i)
+{
+    return (state->manifest->service[i].flags & SERVICE_KEPT) && !state->service[i].fresh;
+}
 /* How many services, the supervisor aside, have a process. */
 uint32_t supervisor_live(const struct supervisor_state *state);
 

@@ -42,6 +42,7 @@ static bool inv_follower(const struct supervisor_state *state, uint32_t i)
         enum service_state other = state->service[m->depend[d].service].state;
         bool held =
             other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING || other == SERVICE_STATE_DONE;
+        held = held || supervisor_keeps(state, m->depend[d].service);
         if (m->depend[d].kind == DEPEND_RESTART_WITH && !held) return false;
     }
     return true;
@@ -60,6 +61,7 @@ static bool inv_group(const struct supervisor_state *state, uint32_t i)
         enum service_state other = state->service[j].state;
         bool held = other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING ||
                     other == SERVICE_STATE_DONE || other == SERVICE_STATE_ABSENT;
+        held = held || supervisor_keeps(state, j);
         if (state->manifest->service[j].group == m->group && !held) return false;
     }
     return true;
@@ -77,7 +79,7 @@ static bool inv_all(const struct supervisor_state *state, uint32_t i)
         bool down = other == SERVICE_STATE_STOPPING || other == SERVICE_STATE_BACKOFF ||
                     (other == SERVICE_STATE_GAVE_UP && state->service[j].reason != REASON_GENERATIONS &&
                      state->service[j].cause != CAUSE_DEPENDENCY);
-        if (state->manifest->service[j].group == group && down) return false;
+        if (state->manifest->service[j].group == group && down && !supervisor_keeps(state, j)) return false;
     }
     return true;
 }

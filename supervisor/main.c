@@ -66,7 +66,7 @@ static void start(const struct supervisor_action *a)
 {
     bool no = refused(&shell.manifest->service[a->service]);
     if (resuming && spawned(a->service, a->generation)) return;
-    if (!no && spawn(a->service, a->generation)) return;
+    if (!no && spawn(a->service, a->generation, a->value)) return;
     shell.unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
                                                                    .service = a->service,
                                                                    .generation = a->generation,
@@ -148,8 +148,9 @@ void child_died(const struct process_event *event)
                                       .cause = (enum cause)event->cause,
                                       .code = event->code,
                                       .address = event->rip});
-    if (child->process == dead) child->process = child->inject = 0;
-    if (dead) grave_add(dead, inject);
+    bool kept = shell.manifest->service[i].flags & SERVICE_KEPT; /* spawn sees to it */
+    if (child->process == dead && !kept) child->process = child->inject = 0;
+    if (dead && !kept) grave_add(dead, inject);
     journal_death(i, generation, event);
 }
 
@@ -163,7 +164,7 @@ static void on_child_event(const struct process_event *event)
         on_spare_death(i, event);
         return;
     }
-    if (event->process != shell.child[i].process) return;
+    if (event->process != shell.child[i].process || generation != shell.state->service[i].generation) return;
     if (event->kind == EVENT_IRQ_STORM)
         happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
                                           .service = i,

@@ -20,9 +20,11 @@ static bool caller_is(tag_t tag)
 {
     uint32_t i = TAG_SERVICE(tag);
     if (i == 0 || i >= count()) return false;
-    const struct supervised *s = &shell.state->service[i];
-    return supervisor_state_live(s->state) && s->generation == TAG_GENERATION(tag);
+    return supervisor_state_live(shell.state->service[i].state) && shell.child[i].born == TAG_GENERATION(tag);
 }
+
+/* Of a caller that is: its badge is that of the process, which a kept service keeps. */
+static uint32_t generation_of(tag_t tag) { return shell.state->service[TAG_SERVICE(tag)].generation; }
 
 static bool caller_may(tag_t tag, uint32_t flag)
 {
@@ -55,7 +57,7 @@ static void on_ready(struct message *m, tag_t caller)
     }
     answer(m, OK);
     happen(&(struct supervisor_event){
-        .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = TAG_GENERATION(caller)});
+        .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = generation_of(caller)});
     (void)sys_trace_mark(shell.trace, MARK_READY, i); /* a trace that refuses stops nobody */
 }
 

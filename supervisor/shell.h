@@ -35,7 +35,8 @@ struct grant { /* one capability for every incarnation of a service */
     bool ahead;    /* a spare has it as well: it opens nothing of the service */
 };
 struct child {
-    handle_t process;  /* 0: none */
+    handle_t process;  /* 0: none; of a kept service also one that fell */
+    uint32_t born;     /* generation that it was made as: its badge */
     handle_t inject;   /* what the injector is given of it; 0: not asked for yet */
     handle_t endpoint; /* 0: the manifest gives it none */
     struct bundle_file image;
@@ -102,8 +103,9 @@ void child_died(const struct process_event *event);
 void children_hear(void); /* of all that happened to them */
 
 /* spawn.c */
-void spawn_prepare(uint32_t i);                /* once a service: hardware objects and startup page */
-bool spawn(uint32_t i, uint32_t generation);   /* makes a process, or takes the spare of this generation */
+void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup page */
+bool spawn(uint32_t i, uint32_t generation,
+           bool fresh);                        /* makes a process, or takes the spare of this generation */
 bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
 bool spare_spawn(uint32_t i, uint32_t generation);
 void spare_drop(uint32_t i);                       /* ends it if it lives; to be buried later */

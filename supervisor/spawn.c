@@ -159,7 +159,8 @@ static struct sys_result create(uint32_t i, tag_t tag)
 {
     const struct manifest_service *m = entry_of(i);
     const struct bundle_file *image = &shell.child[i].image;
-    uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us), cpus = cpus_here(m->cpus);
+    uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
+    uint64_t cpus = cpus_here(m->cpus) | (m->flags & SERVICE_KEPT ? PROCESS_KEPT : 0);
     struct sys_result r =
         sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, cpus);
     if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
@@ -231,6 +232,7 @@ static void spare_take(uint32_t i)
     struct startup *page = child->page->tag == tag ? child->page : child->spare_page;
     struct message go = {.info = INFO_MAKE(OK, 0)};
     status_t status = give(i, child->spare, tag, page, PART_REST);
+    child->born = child->spare_generation;
     serves_next(i, child->spare);
     if (page != child->page) {
         child->spare_page = child->page;
@@ -246,14 +248,37 @@ static void spare_take(uint32_t i)
     (void)sys_trace_mark(shell.trace, MARK_TAKEN, i); /* a trace that refuses stops nobody */
 }
 
-bool spawn(uint32_t i, uint32_t generation)
+/* A kept process that fell begins anew with what it had. False: it is no more, and a new one is to be made. */
+static bool go_on(uint32_t i, uint32_t generation, bool fresh)
 {
+    struct child *child = &shell.child[i];
+    tag_t tag = TAG_MAKE(i, generation);
+    if (!fresh) {
+        child->page->tag = tag;
+        child->watch = (struct watch){0};
+        status_t status = sys_process_again(child->process, 1, tag);
+        if (status == OK) return true;
+        log_line("supervisor: %s cannot go on: status %u", entry_of(i)->name, status);
+    }
+    log_line("supervisor: %s begins without what it kept", entry_of(i)->name);
+    grave_add(child->process, child->inject);
+    child->process = child->inject = 0;
+    bury_all();    /* whatever it owned is free before its successor wants it */
+    return !fresh; /* then its followers have to go first: the core hears of it */
+}
+
+bool spawn(uint32_t i, uint32_t generation, bool fresh)
+{
+    if ((entry_of(i)->flags & SERVICE_KEPT) && shell.child[i].process) {
+        if (go_on(i, generation, fresh)) return shell.child[i].process != 0;
+    }
     if (shell.child[i].spare && shell.child[i].spare_generation == generation) {
         spare_take(i);
         return true;
     }
     spare_drop(i); /* nobody will ask for it any more */
     handle_t process = make(i, generation, shell.child[i].page, PART_ALL);
+    shell.child[i].born = generation;
     if (process) serves_next(i, process);
     return process != 0;
 }

@@ -262,6 +262,7 @@ SERVICE_KEYS = BOTH | POLICY | {
     "group": name,
     "optional": boolean,
     "spare": integer(0, 1),
+    "kept": boolean,
     "dma": choice("unprotected"),
     "args": text(128),
 }

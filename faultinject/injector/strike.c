@@ -63,8 +63,9 @@ static bool call_once(const char *service, uint64_t seed, uint32_t *wrong)
         struct message one = {0};
         return service_call(cap_find("workload"), WORKLOAD_ONE, &one) == OK;
     }
-    bool echo = is(service, "echo");
-    uint16_t label = is(service, "pci") ? PCI_LIST : is(service, "supervisor") ? SUPERVISOR_LIST : ECHO_ECHO;
+    bool pci = is(service, "pci"), supervisor = is(service, "supervisor"), recovery = is(service, "recovery");
+    bool echo = !pci && !supervisor && !recovery;
+    uint16_t label = pci ? PCI_LIST : supervisor ? SUPERVISOR_LIST : recovery ? RECOVERY_STATUS : ECHO_ECHO;
     handle_t endpoint = cap_find(service);
     struct message m = {.info = INFO_REPLAYABLE};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Walks PCI Express configuration space (ECAM) from bus 0 through the bridges, as firmware numbered
- * them. Owns the table of functions and the mappings of their configuration space: 1 MiB for each
+ * them. Fills the table of functions and owns the mappings of their configuration space: 1 MiB for each
  * bus that has something behind it, no more. Firmware's numbers are checked: a bridge whose
  * secondary bus is out of range or already visited is not followed, so that a loop ends. */
 #include "pci.h"
@@ -9,8 +9,6 @@
 #define BUS_DEVICES 32
 #define BUSES       256
 
-static struct function functions[FUNCTIONS_MAX];
-static uint32_t function_count;
 static uint8_t buses[BUSES]; /* the queue of buses to look at */
 static uint32_t bus_count;
 static bool bus_seen[BUSES];
@@ -39,8 +37,8 @@ static volatile uint8_t *bus_map(const struct system_info *info, uint32_t bus)
 static uint8_t function_add(const struct system_info *info, volatile uint8_t *config, uint32_t bdf)
 {
     uint32_t id = *(volatile uint32_t *)(config + PCI_VENDOR);
-    if ((id & 0xffff) == 0xffff || function_count == FUNCTIONS_MAX) return 0;
-    struct function *f = &functions[function_count++];
+    if ((id & 0xffff) == 0xffff || pci->function_count == FUNCTIONS_MAX) return 0;
+    struct function *f = &pci->function[pci->function_count++];
     uint8_t header = config[PCI_HEADER_TYPE];
     *f = (struct function){.config = config,
                            .bdf = (uint16_t)bdf,
@@ -76,15 +74,15 @@ uint32_t functions_enumerate(const struct system_info *info)
     if (info->ecam_paddr == 0) return 0;
     bus_add(info, info->ecam_bus_first);
     for (uint32_t i = 0; i < bus_count; i++) bus_scan(info, buses[i]);
-    return function_count;
+    return pci->function_count;
 }
 
-struct function *function_get(uint32_t n) { return n < function_count ? &functions[n] : NULL; }
+struct function *function_get(uint32_t n) { return n < pci->function_count ? &pci->function[n] : NULL; }
 
 struct function *function_match(uint16_t vendor, uint16_t device, uint16_t nth)
 {
-    for (uint32_t i = 0; i < function_count; i++) {
-        struct function *f = &functions[i];
+    for (uint32_t i = 0; i < pci->function_count; i++) {
+        struct function *f = &pci->function[i];
         if (f->vendor == vendor && f->device == device && nth-- == 0) return f;
     }
     return NULL;
@@ -92,8 +90,8 @@ struct function *function_match(uint16_t vendor, uint16_t device, uint16_t nth)
 
 bool functions_share(const struct function *but, uint64_t paddr, uint64_t pages)
 {
-    for (uint32_t i = 0; i < function_count; i++) {
-        const struct function *f = &functions[i];
+    for (uint32_t i = 0; i < pci->function_count; i++) {
+        const struct function *f = &pci->function[i];
         uint32_t bars = f->header == PCI_HEADER_DEVICE ? 6 : f->header == PCI_HEADER_BRIDGE ? 2 : 0;
         for (uint32_t n = 0; n < bars && f != but; n++) {
             uint32_t low = config_read32(f, PCI_BAR_0 + 4 * n);

@@ -177,8 +177,12 @@ status_t claim_irq(struct claim *c, uint64_t entry, handle_t *irq)
         struct sys_result made = sys_irq_create(root, IRQ_MSIX, c->function->bdf, c->msix.table,
                                                 c->msix.first + (uint32_t)entry, 0);
         if (made.status != OK) return made.status;
+        c->irq_made[entry] = made.value;
         struct sys_result shared = sys_cap_derive(made.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
-        if (shared.status != OK) return shared.status;
+        if (shared.status != OK) {
+            (void)sys_cap_delete(made.value); /* the next request makes it again */
+            return shared.status;
+        }
         c->irq[entry] = shared.value;
     }
     *irq = c->irq[entry];

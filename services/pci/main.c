@@ -2,17 +2,16 @@
  * The pci service: hands out PCI functions as capabilities, to the services that the manifest names
  * and to nobody else. All work is done before it says READY; a request is then a look-up and a
  * reply, because CLAIM, BAR and IRQ lie on the path of every driver's restart. Callers are known by
- * their badge. When it dies, its objects die: drivers depend on it with restart-with and start
- * again after it, which finds every function as firmware left it. */
+ * their badge. It is kept: when it falls, the next one finds the tables and goes on serving with the objects that
+ * drivers hold. One that fell before it served is forgotten with all that it made. If what is kept is not sound, it
+ * exits with E_STATE: then its objects die, and drivers, which depend on it with restart-with, start again after
+ * it. */
 #include "pci.h"
 #include "abi/protocol.h"
 #include "lib/bundle.h"
 
-#define CLAIMS_MAX 32
-
 handle_t root;
-static struct claim claims[CLAIMS_MAX];
-static uint32_t claim_count;
+struct pci_kept *pci = (struct pci_kept *)USER_KEPT;
 
 static void claim_add(const struct manifest_service *s, uint32_t service, uint32_t index, bool iommu)
 {
@@ -23,11 +22,11 @@ static void claim_add(const struct manifest_service *s, uint32_t service, uint32
         log_line("pci: %s does not say dma = \"unprotected\" and there is no IOMMU: refused", s->name);
         return;
     }
-    if (f->service != MANIFEST_NONE || claim_count == CLAIMS_MAX) {
+    if (f->service != MANIFEST_NONE || pci->claim_count == CLAIMS_MAX) {
         log_line("pci: %s wants a function that is taken: refused", s->name);
         return;
     }
-    struct claim *c = &claims[claim_count];
+    struct claim *c = &pci->claim[pci->claim_count];
     *c = (struct claim){.function = f, .service = (uint16_t)service, .index = (uint16_t)index};
     status_t status = claim_prepare(c);
     if (status != OK) {
@@ -35,7 +34,7 @@ static void claim_add(const struct manifest_service *s, uint32_t service, uint32
         return;
     }
     f->service = (uint16_t)service;
-    claim_count++;
+    pci->claim_count++;
     const char *dma = !iommu ? "; no IOMMU: its DMA is UNPROTECTED"
                       : s->flags & SERVICE_UNPROTECTED_DMA
                           ? "; the IOMMU confines it although dma = \"unprotected\""
@@ -54,8 +53,8 @@ static void claims_prepare(const struct manifest *m, bool iommu)
 
 static struct claim *claim_of(uint32_t service, uint64_t index)
 {
-    for (uint32_t i = 0; i < claim_count; i++)
-        if (claims[i].service == service && claims[i].index == index) return &claims[i];
+    for (uint32_t i = 0; i < pci->claim_count; i++)
+        if (pci->claim[i].service == service && pci->claim[i].index == index) return &pci->claim[i];
     return NULL;
 }
 
@@ -127,11 +126,14 @@ static void drop_capabilities(const struct message *m)
     }
 }
 
-static void start(void)
+static void stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with another */ }
+
+static void find_and_make(void)
 {
     const struct manifest *manifest;
     struct system_info info;
-    root = cap_find("root");
+    caps_sweep(stray);
+    pci->function_count = pci->claim_count = 0;
     status_t status = manifest_map(cap_find("image"), &manifest);
     if (status != OK) fatal("pci: no manifest: status %d", status);
     status = sys_system_info(&info);
@@ -139,7 +141,56 @@ static void start(void)
     uint32_t count = functions_enumerate(&info);
     if (count == 0) log_line("pci: no PCI Express configuration space, or nothing in it");
     claims_prepare(manifest, info.iommu != 0);
+    caps_save(pci->capabilities);
+    __atomic_store_n(&pci->kept.phase, PHASE_SERVES, __ATOMIC_SEQ_CST);
+}
+
+static bool sound(void)
+{
+    if (pci->kept.phase != PHASE_SERVES || pci->function_count > FUNCTIONS_MAX ||
+        pci->claim_count > CLAIMS_MAX)
+        return false;
+    for (uint32_t i = 0; i < pci->claim_count; i++) {
+        const struct claim *c = &pci->claim[i];
+        uint64_t at = (uint64_t)c->function - (uint64_t)pci->function;
+        bool inside = at % sizeof(struct function) == 0 && at / sizeof(struct function) < pci->function_count;
+        if (!inside || c->function->service != c->service || c->msix.entries > MSIX_CONTROL_SIZE + 1)
+            return false;
+    }
+    return true;
+}
+
+/* An interrupt that was made for a request and not yet written down whole is made again. */
+static void go_on(void)
+{
+    if (!sound()) {
+        log_line("pci: what it kept is not sound: it begins anew, and drivers with it");
+        sys_exit(E_STATE);
+    }
+    caps_mark_saved(pci->capabilities);
+    for (uint32_t i = 0; i < pci->claim_count; i++) {
+        for (uint32_t n = 0; n < IRQS_MAX; n++) {
+            struct claim *c = &pci->claim[i];
+            if (c->irq[n] == 0) continue;
+            caps_mark(c->irq[n]);
+            caps_mark(c->irq_made[n]);
+        }
+    }
+    caps_sweep(stray);
+    log_line("pci: goes on with %u functions handed out", pci->claim_count);
+}
+
+static void start(void)
+{
     struct message m = {.info = INFO_REPLAYABLE};
+    struct kept *kept;
+    root = cap_find("root");
+    status_t status = kept_open(sizeof(*pci), &kept);
+    if (status != OK) sys_exit(status);
+    if (kept->phase == 0)
+        find_and_make();
+    else
+        go_on();
     status = service_call(cap_find("supervisor"), SUPERVISOR_READY, &m);
     if (status != OK) fatal("pci: not accepted as ready: status %d", status);
 }

@@ -5,7 +5,7 @@
 #define COPPICE_PCI_H
 
 #include "config.h"
-#include "lib/runtime.h"
+#include "lib/kept.h"
 #include "abi/manifest.h"
 
 #define FUNCTIONS_MAX 256
@@ -39,8 +39,22 @@ struct claim {
     handle_t config, dma;
     struct bar bar[BARS];
     struct msix msix;
-    handle_t irq[IRQS_MAX]; /* made at the first request */
+    handle_t irq[IRQS_MAX];      /* made at the first request */
+    handle_t irq_made[IRQS_MAX]; /* what they are derived from */
 };
+
+#define CLAIMS_MAX   32
+#define PHASE_SERVES 1ul /* of kept.phase: all is found and made but interrupts */
+
+/* What the next one finds after this one fell. */
+struct pci_kept {
+    struct kept kept;
+    uint32_t function_count, claim_count;
+    struct function function[FUNCTIONS_MAX];
+    struct claim claim[CLAIMS_MAX];
+    uint64_t capabilities[KEPT_CAPS_WORDS]; /* when it began to serve */
+};
+extern struct pci_kept *pci;
 
 extern handle_t root;
 

@@ -9,6 +9,14 @@
 
 static uint32_t pageset_of[SESSIONS_MAX];
 
+/* What is kept of the request in hand (recovery/main.c). */
+static struct {
+    uint32_t from, generation;
+    bool answered;
+    status_t status;
+    struct message request, reply;
+} hand;
+
 static handle_t doorbell_of(const struct rsession *s) { return HANDLE_DOORBELL + s->server; }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -17,6 +25,7 @@ void recovery_start(void)
 {
     bool first = world.core.manifest == NULL;
 
+    if (first) memset(&hand, 0, sizeof(hand));
     if (first || !plan.preserved) {
         memset(world.server, 0, sizeof(world.server));
         for (uint32_t i = 0; i < plan.services; i++) {
@@ -47,6 +56,7 @@ static void orphan(void)
     world.taken = 0;
     if (from == 0) return;
     sometimes(CALL_ORPHANED, true);
+    if (hand.from == from) *world.process[from].call = hand.request;
     if (world.process[from].call->info & INFO_REPLAYABLE)
         queue_push(&world.calls[1], from, true);
     else
@@ -347,14 +357,27 @@ static void serve(void)
 
     if (!queue_take(&world.calls[1], &from)) return;
     world.taken = from;
+    struct message *call = world.process[from].call;
+    bool again = plan.preserved && hand.from == from && hand.generation == world.process[from].generation;
+    if (!again) hand.answered = false;
+    hand.from = from;
+    hand.generation = world.process[from].generation;
+    hand.request = *call;
     if (ends_here()) return;
-    status_t status = dispatch(TAG_MAKE(from, world.process[from].generation), world.process[from].call);
+    if (!hand.answered) {
+        hand.status = dispatch(TAG_MAKE(from, hand.generation), call);
+        hand.reply = *call;
+        hand.answered = true;
+    }
+    *call = hand.reply;
+    status_t status = hand.status;
     check_recovery();
     if (ends_here()) {
         sometimes(RECOVERY_ENDED_BEFORE_REPLY, true);
         return;
     }
     world.taken = 0;
+    hand.from = 0;
     reply(from, status);
 }
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Nobody is above restart: the supervisor is ended at random instructions, of its idle work and of recoveries that it
-is in the middle of. The kernel starts it again with what it had; nobody else dies, nothing is lost."""
+"""Nobody is above restart: supervisor, recovery and pci are ended at random instructions, of their idle work and of
+recoveries that they are in the middle of. They go on with what they had; nobody else dies, nothing is lost."""
 import collections
 import json
+
+import pytest
 
 SUPERVISOR = 0
 FELL = "kernel: the first process fell"
@@ -30,3 +32,19 @@ def test_the_supervisor_is_ended_by_exceptions_while_others_work(fi):
     assert done.code == 0, done.text
     deaths = {r["service"] for t in trials(done) for r in t["recoveries"]}
     assert deaths <= {"supervisor"}, deaths
+
+
+@pytest.mark.parametrize("service, kills", [("recovery", 30), ("pci", 12)])
+def test_who_is_kept_goes_on_within_recoveries(fi, service, kills):
+    done = fi("run", "--seed", 5, "--kills", kills, "--driver", service, "--fault", "recovering")
+    assert done.code == 0, done.text
+    deaths = {r["service"] for t in trials(done) for r in t["recoveries"]}
+    assert deaths == {service, "virtio_blk"}, deaths
+    assert log(done).count(f"{service}: goes on with") >= kills * 2 // 3
+    assert "begins without what it kept" not in log(done)
+
+
+def test_recovery_is_ended_by_exceptions_while_others_work(fi):
+    done = fi("run", "--seed", 6, "--kills", 10, "--driver", "recovery", "--fault", "exception")
+    assert done.code == 0, done.text
+    assert {r["service"] for t in trials(done) for r in t["recoveries"]} <= {"recovery"}

@@ -240,3 +240,16 @@ Test(kept, the_first_process_cannot_destroy_itself)
     expect_ok(sys(cap_delete, boot_self));
     cr_assert_eq(process_root->state, PROCESS_RUNNING);
 }
+
+/* Somebody gave it another program's text: the next one would run that. */
+Test(kept, with_another_text_it_does_not_start)
+{
+    struct child c = kept_make(1);
+    run_as(c.thread);
+    expect_ok(sys(memory_unmap, 0, ELF_TEXT));
+    handle_t other = make(memory_create, 0, 1, 0);
+    expect_ok(sys(memory_map, 0, other, ELF_TEXT, 0, 1, RIGHT_READ | RIGHT_EXECUTE));
+    expect_state(sys(exit, 0), THREAD_ENDED);
+    run_as(root_thread());
+    expect_status(sys(process_start, c.handle, 0, 0), E_STATE);
+}

@@ -64,6 +64,7 @@ static inline struct sys_result sys_irq_create(handle_t r, int kind, uint32_t n,
     irqs++;
     return give();
 }
+static inline status_t sys_cap_delete(handle_t h) { return h ? OK : E_HANDLE; }
 static inline status_t sys_memory_unmap(handle_t p, uint64_t at) { return p == 0 && at ? OK : E_ADDRESS; }
 
 /* Writes to configuration space go through the device below. */
@@ -80,6 +81,8 @@ static void config_write32(struct function *f, uint32_t at, uint32_t value)
     }
     config_write32_plain(f, at, value);
 }
+static struct pci_kept memory;
+struct pci_kept *pci = &memory;
 #include "services/pci/enumerate.c"
 #include "services/pci/function.c"
 

@@ -110,6 +110,7 @@ def boot(folder, image="default", without_disk=False, **machine):
     console = Console(guest, folder)
     try:
         console.expect(re.escape(PROMPT), BOOT_SECONDS)
+        console.await_log("supervisor: up,", BOOT_SECONDS)  # on several CPUs the console may be there before the others
     except BaseException:
         guest.stop()
         raise

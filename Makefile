@@ -6,9 +6,9 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks sim hostile exhaust bench warm scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks sim hostile exhaust bench warm update scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
-             CALLS RUNS TARGET PLANT KEEP
+             CALLS RUNS TARGET PLANT KEEP UPDATES
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -36,8 +36,9 @@ $(call from_command_line,RUNS,10000000)
 $(call from_command_line,TARGET,)
 $(call from_command_line,PLANT,0)
 $(call from_command_line,KEEP,0)
+$(call from_command_line,UPDATES,1000)
 export SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
-export CALLS RUNS TARGET PLANT KEEP
+export CALLS RUNS TARGET PLANT KEEP UPDATES
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -68,6 +69,7 @@ options_hostile := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED SECONDS
 options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
 options_warm := MEM QEMU_EXTRA IOMMU
+options_update := MEM QEMU_EXTRA IOMMU UPDATES
 options_scale := MEM QEMU_EXTRA SERVICES KILLS SEED
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
@@ -171,6 +173,11 @@ bench: deps ## measure: build/bench/latest/bench.json; PEERS=linux: with Linux b
 warm: deps ## what kills cost the throughput of a driver that has a spare: 1 and 10 a second
 	$(build) $(BUILD)/image/warm/boot.img
 	@$(PYTHON) bench/load.py
+
+update: deps ## update the block driver to other versions under load, each tenth to one that must be rolled back
+	$(build) $(BUILD)/image/update/boot.img
+	@$(PYTHON) bench/update.py --build $(BUILD) --mem $(MEM) --iommu $(IOMMU) --updates $(UPDATES) \
+	    $(if $(QEMU_EXTRA),--qemu-extra=$(call quoted,QEMU_EXTRA))
 
 check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size
 	$(build) --keep-going check

@@ -29,17 +29,26 @@ status_t bundle_map(handle_t image, const struct bundle **out)
     return OK;
 }
 
+uint32_t bundle_number(const struct bundle *b, const char *name)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        if (strncmp(b->entry[i].name, name, BUNDLE_NAME_MAX) == 0) return i;
+    return BUNDLE_NONE;
+}
+
+status_t bundle_file_at(const struct bundle *b, uint32_t number, struct bundle_file *out)
+{
+    if (number >= b->count) return E_NOT_FOUND;
+    const struct bundle_entry *e = &b->entry[number];
+    if (e->offset % PAGE_SIZE != 0 || e->offset > b->length || e->length > b->length - e->offset)
+        return E_IMAGE;
+    *out = (struct bundle_file){e->offset, e->length};
+    return OK;
+}
+
 status_t bundle_find(const struct bundle *b, const char *name, struct bundle_file *out)
 {
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct bundle_entry *e = &b->entry[i];
-        if (strncmp(e->name, name, BUNDLE_NAME_MAX) != 0) continue;
-        if (e->offset % PAGE_SIZE != 0 || e->offset > b->length || e->length > b->length - e->offset)
-            return E_IMAGE;
-        *out = (struct bundle_file){e->offset, e->length};
-        return OK;
-    }
-    return E_NOT_FOUND;
+    return bundle_file_at(b, bundle_number(b, name), out);
 }
 
 static bool manifest_valid(const struct manifest *m, uint64_t length)

@@ -17,6 +17,10 @@ struct bundle_file {
 status_t bundle_map(handle_t image, const struct bundle **out) MUST_USE;
 status_t bundle_find(const struct bundle *b, const char *name,
                      struct bundle_file *out) MUST_USE; /* E_NOT_FOUND */
+/* The same by number: what bundle_number says of a name, from 0 on. */
+uint32_t bundle_number(const struct bundle *b, const char *name); /* BUNDLE_NONE */
+status_t bundle_file_at(const struct bundle *b, uint32_t number, struct bundle_file *out) MUST_USE;
+#define BUNDLE_NONE ~0u
 /* Maps the manifest and checks its head and sizes. */
 status_t manifest_map(handle_t image, const struct manifest **out) MUST_USE;
 /* Index of the service of this name, or MANIFEST_NONE. */

@@ -45,25 +45,34 @@ static status_t driver_attach(struct driver *d, const struct driver_ops *ops)
 
 /* --- Checkpoints ------------------------------------------------------------------------------- */
 
-/* Latest, else previous, else none: version, length and checksum are recovery's to check, the meaning ours. */
-static status_t checkpoint_load(struct driver *d, const void **out)
+/* What recovery gave us is of our version, or becomes so, and means what it must. */
+static bool checkpoint_accept(struct driver *d, uint32_t version, uint64_t bytes)
 {
     const struct driver_ops *ops = d->ops;
 
+    if (version != ops->checkpoint_version) {
+        if (ops->migrate == NULL || !ops->migrate(version, (uint32_t)bytes, d->staging)) return false;
+    } else if (bytes != ops->checkpoint_bytes) {
+        return false;
+    }
+    return ops->checkpoint_valid == NULL || ops->checkpoint_valid(d->staging);
+}
+
+/* Latest, else previous, else what was put aside at an update, else none: length and checksum are recovery's to check,
+ * the meaning ours. */
+static status_t checkpoint_load(struct driver *d, const void **out)
+{
     *out = NULL;
-    if (ops->checkpoint_bytes == 0) return OK;
-    for (uint64_t choice = 1; choice <= 2; choice++) {
-        struct message m = {.info = INFO_REPLAYABLE, .w = {ops->checkpoint_version, choice}};
+    if (d->ops->checkpoint_bytes == 0) return OK;
+    for (uint64_t choice = 1; choice <= 3; choice++) {
+        struct message m = {.info = INFO_REPLAYABLE, .w = {d->ops->checkpoint_version, choice}};
         status_t status = service_call(d->recovery, RECOVERY_LOAD, &m);
         if (status != OK) return status;
-        if (m.w[1] == 0) return OK;
-        if (m.w[0] == ops->checkpoint_bytes &&
-            (ops->checkpoint_valid == NULL || ops->checkpoint_valid(d->staging))) {
-            d->checkpoint_source = (uint32_t)m.w[1];
-            *out = d->staging;
-            return OK;
-        }
-        if (m.w[1] == 2) return OK;
+        if (m.w[1] == 0 && choice == 1) return OK; /* there never was one */
+        if (m.w[1] == 0 || !checkpoint_accept(d, (uint32_t)m.w[2], m.w[0])) continue;
+        d->checkpoint_source = (uint32_t)m.w[1];
+        *out = d->staging;
+        return OK;
     }
     return OK;
 }

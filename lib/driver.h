@@ -39,6 +39,9 @@ struct driver_ops {
     uint32_t checkpoint_version, checkpoint_bytes;
     /* The class's own rule for a checkpoint that passed version, length and checksum. NULL: always good. */
     bool (*checkpoint_valid)(const void *checkpoint);
+    /* Another version's checkpoint, of so many bytes, becomes one of this version, in place; there is room for a page.
+     * False: cannot. NULL: never. */
+    bool (*migrate)(uint32_t version, uint32_t bytes, void *checkpoint);
     /* Claims and maps the device. No device access that changes it. */
     status_t (*attach)(struct driver *d); /* E_NOT_FOUND: no such device; may be NULL */
     /* Resets the device, confirms it (sys_dma_reset_done), initialises it from `checkpoint` (NULL: cold). */
@@ -61,7 +64,7 @@ struct driver {
     const struct driver_ops *ops;
     handle_t recovery, supervisor, doorbell, endpoint; /* endpoint 0: has none */
     uint32_t generation;
-    uint32_t checkpoint_source; /* 0 none, 1 latest, 2 previous */
+    uint32_t checkpoint_source; /* 0 none, 1 latest, 2 previous, 3 of before an update */
     void *staging;              /* checkpoint staging area */
     uint64_t staging_bytes;
     uint64_t sectors;       /* block: capacity, set by reset; requests beyond it fail with E_ARGUMENT */

@@ -81,7 +81,10 @@ enum checkpoint_verdict {
     CHECKPOINT_BAD_LENGTH,
     CHECKPOINT_BAD_SUM,
 };
-enum checkpoint_source { CHECKPOINT_NONE, CHECKPOINT_LATEST, CHECKPOINT_PREVIOUS };
+enum checkpoint_source { CHECKPOINT_NONE, CHECKPOINT_LATEST, CHECKPOINT_PREVIOUS, CHECKPOINT_ASIDE };
+#define CHECKPOINT_ANY_SCHEMA UINT32_MAX /* the reader says what he makes of it */
+#define CHECKPOINT_ASIDE_NS \
+    10000000000ull /* what was put aside is of use to a version that comes back soon */
 
 struct server {                         /* one for each service of the manifest */
     uint32_t generation;                /* incarnation that attached last; 0: none yet */
@@ -90,9 +93,12 @@ struct server {                         /* one for each service of the manifest 
     uint8_t session[DOORBELL_SESSIONS]; /* indices into recovery.session */
     struct watch watch;
     struct checkpoint *checkpoint[2]; /* in the shell's memory; NULL before the first commit */
-    uint32_t checkpoint_room;         /* bytes of data that each of the two can hold */
-    uint64_t checkpoints;             /* committed since boot: the last sequence number */
-    uint32_t poisoned;                /* requests given up since boot */
+    struct checkpoint
+        *aside;        /* the newest of another schema, from before the first commit of this one; or NULL */
+    uint64_t aside_ns; /* when it was put there */
+    uint32_t checkpoint_room; /* bytes of data that each of the two can hold */
+    uint64_t checkpoints;     /* committed since boot: the last sequence number */
+    uint32_t poisoned;        /* requests given up since boot */
 };
 
 struct recovery {
@@ -173,6 +179,8 @@ int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
  * most checkpoint_room. */
 uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
                            uint32_t length);
+/* Which generation (0, 1) is to be put aside before a commit of this schema: the newest, if it is of another. -1: none. */
+int checkpoint_to_set_aside(const struct server *v, uint32_t service, uint32_t schema);
 /* The driver found the latest unusable: the next choice is the previous one. */
 void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema);
 

@@ -44,7 +44,7 @@ enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t ro
     if (c->length > room) return CHECKPOINT_BAD_LENGTH;
     checkpoint_sum(c, sum);
     if (sum[0] != c->sum[0] || sum[1] != c->sum[1]) return CHECKPOINT_BAD_SUM;
-    return c->schema == schema ? CHECKPOINT_GOOD : CHECKPOINT_BAD_SCHEMA;
+    return c->schema == schema || schema == CHECKPOINT_ANY_SCHEMA ? CHECKPOINT_GOOD : CHECKPOINT_BAD_SCHEMA;
 }
 
 int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
@@ -86,7 +86,7 @@ uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, 
                            uint32_t length)
 {
     enum checkpoint_source source;
-    int keep = checkpoint_choose(v, service, schema, &source);
+    int keep = checkpoint_choose(v, service, CHECKPOINT_ANY_SCHEMA, &source);
     struct checkpoint *c = v->checkpoint[keep == 0 ? 1 : 0];
 
     c->magic = 0; /* not one thing and not the other until the last line */
@@ -100,6 +100,14 @@ uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, 
     c->magic = CHECKPOINT_MAGIC;
     checkpoint_sum(c, c->sum);
     return c->sequence;
+}
+
+int checkpoint_to_set_aside(const struct server *v, uint32_t service, uint32_t schema)
+{
+    enum checkpoint_source source;
+    int newest = checkpoint_choose(v, service, CHECKPOINT_ANY_SCHEMA, &source);
+
+    return newest >= 0 && v->checkpoint[newest]->schema != schema ? newest : -1;
 }
 
 void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema)

@@ -173,16 +173,42 @@ static status_t handle_attach(tag_t caller, struct message *m)
     return OK;
 }
 
+/* Another version of the driver begins to commit: what the last one wrote is kept for a while, for the case that it comes
+ * back. Without memory for that it will start cold. */
+static void set_aside(struct server_objects *o, struct server *v, uint32_t service, uint32_t schema)
+{
+    int n = checkpoint_to_set_aside(v, service, schema);
+
+    if (n < 0 || server_aside_make(o, v) != OK) return;
+    memcpy(v->aside, v->checkpoint[n], offsetof(struct checkpoint, data) + v->checkpoint[n]->length);
+    v->aside_ns = clock_ns();
+}
+
+/* The driver could use neither of the two. */
+static void load_aside(uint32_t service, struct message *m)
+{
+    const struct server *v = &core.server[service];
+
+    *m = (struct message){.info = m->info};
+    if (v->aside == NULL || clock_ns() - v->aside_ns > CHECKPOINT_ASIDE_NS) return;
+    if (checkpoint_check(v->aside, CHECKPOINT_MAX, service, CHECKPOINT_ANY_SCHEMA) != CHECKPOINT_GOOD) return;
+    memcpy(keep->server_objects[service].staging_at, v->aside->data, v->aside->length);
+    m->w[0] = v->aside->length;
+    m->w[1] = CHECKPOINT_ASIDE;
+    m->w[2] = v->aside->schema;
+}
+
 static status_t handle_commit(tag_t caller, struct message *m)
 {
     uint32_t service = TAG_SERVICE(caller);
     status_t status = recovery_attached(&core, caller);
 
     if (status != OK) return status;
-    if (m->w[0] > UINT32_MAX || m->w[1] == 0 || m->w[1] > CHECKPOINT_MAX) return E_ARGUMENT;
+    if (m->w[0] >= CHECKPOINT_ANY_SCHEMA || m->w[1] == 0 || m->w[1] > CHECKPOINT_MAX) return E_ARGUMENT;
     struct server *v = &core.server[service];
     status = server_checkpoint_make(&keep->server_objects[service], v, (uint32_t)m->w[1]);
     if (status != OK) return status;
+    set_aside(&keep->server_objects[service], v, service, (uint32_t)m->w[0]);
     m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], keep->server_objects[service].staging_at,
                                 (uint32_t)m->w[1]);
     return OK;
@@ -203,12 +229,16 @@ static void checkpoint_log(const struct server *v, uint32_t service, uint32_t sc
 
 static status_t handle_load(tag_t caller, struct message *m)
 {
-    uint32_t service = TAG_SERVICE(caller), schema = (uint32_t)m->w[0];
+    uint32_t service = TAG_SERVICE(caller), schema = CHECKPOINT_ANY_SCHEMA;
     enum checkpoint_source source;
     status_t status = recovery_attached(&core, caller);
 
     if (status != OK) return status;
     struct server *v = &core.server[service];
+    if (m->w[1] == CHECKPOINT_ASIDE) {
+        load_aside(service, m);
+        return OK;
+    }
     if (m->w[1] == 2) checkpoint_drop_latest(v, service, schema);
     int i = checkpoint_choose(v, service, schema, &source);
     if (v->checkpoint[0] != NULL && source != CHECKPOINT_LATEST) checkpoint_log(v, service, schema);
@@ -216,6 +246,7 @@ static status_t handle_load(tag_t caller, struct message *m)
     m->w[1] = source;
     if (i < 0) return OK;
     m->w[0] = v->checkpoint[i]->length;
+    m->w[2] = v->checkpoint[i]->schema;
     memcpy(keep->server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
     return OK;
 }

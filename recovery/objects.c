@@ -131,3 +131,20 @@ void server_checkpoint_move(struct server_objects *o, struct server *v)
     o->checkpoint = o->next;
     __atomic_store_n(&o->next, 0, __ATOMIC_SEQ_CST);
 }
+
+status_t server_aside_make(struct server_objects *o, struct server *v)
+{
+    void *at;
+
+    if (v->aside != NULL) return OK;
+    struct sys_result r = sys_memory_create(0, 1, 0);
+    if (r.status != OK) return r.status;
+    status_t status = map_new(r.value, 1, RIGHT_READ | RIGHT_WRITE, &at);
+    if (status != OK) {
+        handle_drop(&r.value);
+        return status;
+    }
+    o->aside = r.value;
+    v->aside = at;
+    return OK;
+}

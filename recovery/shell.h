@@ -22,7 +22,7 @@ struct server_objects {
     handle_t doorbell, doorbell_driver, doorbell_client; /* 0: not made yet */
     handle_t staging, staging_driver;
     void *staging_at;
-    handle_t checkpoint;
+    handle_t checkpoint, aside;
     void *checkpoint_at;
     handle_t next; /* a larger one that the checkpoints are moving to; 0: none */
     void *next_at;
@@ -59,6 +59,8 @@ status_t server_staging_make(struct server_objects *o) MUST_USE;
 /* Room for checkpoints of this length: what was committed is kept. */
 void server_checkpoint_move(struct server_objects *o,
                             struct server *v); /* goes on with it, if it was begun */
+status_t server_aside_make(struct server_objects *o,
+                           struct server *v) MUST_USE; /* room for one more of these */
 status_t server_checkpoint_make(struct server_objects *o, struct server *v, uint32_t length) MUST_USE;
 
 #endif

@@ -64,7 +64,7 @@ static bool down_for_good(enum service_state state)
     return state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT || state == SERVICE_STATE_DONE;
 }
 
-static void step_enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
+void step_enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns)
 {
     struct supervisor_state *state = step->state;
     state->in_state[state->service[i].state]--;
@@ -87,7 +87,7 @@ static void report(struct step *step, uint32_t i)
 }
 
 /* Ends a live process; the death it leads to is handled by the state it dies in. */
-static void step_kill(struct step *step, uint32_t i, enum service_state to, enum cause cause)
+void step_kill(struct step *step, uint32_t i, enum service_state to, enum cause cause)
 {
     ASSERT(serving(step->state->service[i].state));
     step_act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
@@ -102,7 +102,7 @@ static void fail(struct step *step, uint32_t i, enum cause cause)
 
 /* --- Groups and dependencies ---------------------------------------------------------------- */
 /* Last started, first killed. */
-static void stop_followers(struct step *step, uint32_t i)
+void stop_followers(struct step *step, uint32_t i)
 {
     struct supervisor_state *state = step->state;
     index_followers(state, i);
@@ -194,6 +194,14 @@ static void give_up(struct step *step, uint32_t i, enum give_up_reason reason)
     if (entry_of(step->state, i)->on_give_up == GIVE_UP_REBOOT) on_stop(step, SYSTEM_REBOOT);
 }
 
+static void act_start(struct step *step, uint32_t i)
+{
+    const struct supervised *s = &step->state->service[i];
+    struct supervisor_action *action = step_act(step, SUPERVISOR_ACTION_START, i);
+    action->value = s->program;
+    action->fresh = s->fresh;
+}
+
 static void start(struct step *step, uint32_t i)
 {
     struct supervised *s = &step->state->service[i];
@@ -211,7 +219,7 @@ static void start(struct step *step, uint32_t i)
         step->state->restarts++;
         step_act(step, SUPERVISOR_ACTION_MARK, i)->value = MARK_DECIDED;
     }
-    step_act(step, SUPERVISOR_ACTION_START, i)->value = s->fresh;
+    act_start(step, i);
     step_enter(step, i, SERVICE_STATE_STARTING,
                step->now_ns + entry_of(step->state, i)->start_timeout_ms * NS_PER_MS);
 }
@@ -393,6 +401,13 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
 
     bool not_found = by_itself && was_starting && event->code == E_NOT_FOUND;
 
+    if (step->state->service[i].on_probation) { /* the version's fault and not the service's: not counted */
+        stop_followers(step, i);
+        (void)version_roll_back(step, i);
+        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        return;
+    }
+
     if (event->cause == CAUSE_REFUSED || (not_found && (m->flags & SERVICE_OPTIONAL))) {
         step_enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
         report(step, i);
@@ -409,6 +424,11 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     forgive(step, i);
     bool within = window_count(step, i), new = crash_count(step, i, event);
     if ((!within || !new) && escalate(step, i)) return;
+    if ((!within || !new) && version_roll_back(step, i)) {
+        forget_deaths(&step->state->service[i]);
+        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        return;
+    }
     if (!within || !new) {
         step->state->service[i].fresh = true;
         stop_followers(step, i); /* of one that was to go on */
@@ -513,7 +533,7 @@ static void on_resume(struct step *step, const struct supervisor_event *event)
     }
     for (uint32_t i = 1; i < state->count; i++) {
         const struct supervised *s = &state->service[i];
-        if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i)->value = s->fresh;
+        if (s->state == SERVICE_STATE_STARTING) act_start(step, i);
         spare_resume(step, i);
         if (s->deadline_ns != SUPERVISOR_NEVER) ask_for_tick(step, s->deadline_ns);
     }
@@ -545,6 +565,7 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
         break;
     case SUPERVISOR_EVENT_STANDBY: spare_on_standby(step, i, event->generation); break;
     case SUPERVISOR_EVENT_SPARE_DEATH: spare_on_death(step, i, event->generation); break;
+    case SUPERVISOR_EVENT_UPDATE: version_update(step, i, (uint32_t)event->code); break;
     case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
     case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
     case SUPERVISOR_EVENT_RESUME: on_resume(step, event); break;
@@ -573,8 +594,10 @@ void supervisor_init(struct supervisor_state *state, const struct manifest *mani
     *state = (struct supervisor_state){.manifest = manifest, .count = manifest->service_count};
     state->timer_ns = SUPERVISOR_NEVER;
     for (uint32_t i = 0; i < state->count; i++)
-        state->service[i] =
-            (struct supervised){.state = SERVICE_STATE_WAITING, .deadline_ns = SUPERVISOR_NEVER};
+        state->service[i] = (struct supervised){.state = SERVICE_STATE_WAITING,
+                                                .deadline_ns = SUPERVISOR_NEVER,
+                                                .spare_ns = SUPERVISOR_NEVER,
+                                                .probation_ns = SUPERVISOR_NEVER};
     state->service[0].state = SERVICE_STATE_RUNNING;
     state->service[0].generation = 1;
     state->in_state[SERVICE_STATE_WAITING] = state->count - 1;

@@ -15,22 +15,25 @@
 #define SUPERVISOR_GENERATION_MAX 0xfffffu /* what a tag_t can say */
 /* From READY to the order for the next spare: far behind everything that a client waits for. */
 #define SUPERVISOR_SPARE_DELAY_NS 10000000ull
+/* A new version that dies within this time of its READY was a mistake. */
+#define SUPERVISOR_PROBATION_NS 1000000000ull
 
 enum supervisor_event_kind {
-    SUPERVISOR_EVENT_BOOT,        /* once, first */
-    SUPERVISOR_EVENT_READY,       /* service, generation: says that it serves */
-    SUPERVISOR_EVENT_DEATH,       /* service, generation, cause, code: its process is no more */
-    SUPERVISOR_EVENT_COMPLAINT,   /* service, generation, cause: somebody who is believed found it
+    SUPERVISOR_EVENT_BOOT,      /* once, first */
+    SUPERVISOR_EVENT_READY,     /* service, generation: says that it serves */
+    SUPERVISOR_EVENT_DEATH,     /* service, generation, cause, code: its process is no more */
+    SUPERVISOR_EVENT_COMPLAINT, /* service, generation, cause: somebody who is believed found it
                                    broken */
-    SUPERVISOR_EVENT_TICK,        /* the timer asked for fired, or it is just a good moment to look */
-    SUPERVISOR_EVENT_KILL,        /* service: the operator ends its process; policy decides what follows */
-    SUPERVISOR_EVENT_RESET,       /* service: the operator clears gave-up, absent or done */
-    SUPERVISOR_EVENT_STOP,        /* code: enum system_op; ends everything, then HALT */
-    SUPERVISOR_EVENT_RESUME,      /* the shell is new and the state is not: says again all that may not have
+    SUPERVISOR_EVENT_TICK,      /* the timer asked for fired, or it is just a good moment to look */
+    SUPERVISOR_EVENT_KILL,      /* service: the operator ends its process; policy decides what follows */
+    SUPERVISOR_EVENT_RESET,     /* service: the operator clears gave-up, absent or done */
+    SUPERVISOR_EVENT_STOP,      /* code: enum system_op; ends everything, then HALT */
+    SUPERVISOR_EVENT_RESUME,    /* the shell is new and the state is not: says again all that may not have
                                    been done. A START of what was made, a KILL of what is dead are to be
                                    skipped; deaths that were not told are to follow as DEATH events.
                                    generation, cause: the new shell's own, what its predecessor ended of */
-    SUPERVISOR_EVENT_STANDBY,     /* service, generation: its spare is as far as it gets without the device */
+    SUPERVISOR_EVENT_STANDBY,   /* service, generation: its spare is as far as it gets without the device */
+    SUPERVISOR_EVENT_UPDATE, /* service, code: the program that it is to be from now on; 0: the manifest's */
     SUPERVISOR_EVENT_SPARE_DEATH, /* service, generation: its spare is no more, or could not be made */
 };
 struct supervisor_event {
@@ -59,8 +62,9 @@ struct supervisor_action {
     uint32_t generation;
     enum cause cause;
     enum give_up_reason reason; /* REPORT of GAVE_UP */
-    uint32_t value; /* MARK: enum mark; REPORT: enum service_state; START: 1: not with what it kept */
-    uint64_t ns;    /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
+    bool fresh;                 /* START: not with what it kept */
+    uint32_t value;             /* MARK: enum mark; REPORT: enum service_state; START, SPARE: program */
+    uint64_t ns;                /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
 };
 
 struct supervised { /* what the core knows of one service */
@@ -68,12 +72,19 @@ struct supervised { /* what the core knows of one service */
     uint32_t generation; /* of its last start; 0: never started */
     uint32_t issued;     /* the last generation that any process of it was given */
     enum spare_state spare;
-    uint32_t spare_generation;
-    uint16_t spare_deaths;    /* in a row, since a spare was of use */
-    uint32_t restarts;        /* starts after the first */
-    enum cause cause;         /* of its last death */
-    enum cause condemned_for; /* FAILING, STOPPING: why it was killed */
-    uint64_t deadline_ns;     /* STARTING: start timeout; BACKOFF: end of the wait; RUNNING: when its
+    uint32_t spare_generation, spare_program;
+    uint32_t program, previous; /* what it is; what it was before. The shell knows what the numbers mean */
+    bool has_previous;
+    bool updating; /* what stands by, or will, is the new version */
+    bool
+        on_probation; /* the program has not shown yet that it is good; if it fails it is the previous again */
+    bool rolled_back;                /* the last update did not hold */
+    uint64_t spare_ns, probation_ns; /* while RUNNING: deadlines, SUPERVISOR_NEVER: none */
+    uint16_t spare_deaths;           /* in a row, since a spare was of use */
+    uint32_t restarts;               /* starts after the first */
+    enum cause cause;                /* of its last death */
+    enum cause condemned_for;        /* FAILING, STOPPING: why it was killed */
+    uint64_t deadline_ns;            /* STARTING: start timeout; BACKOFF: end of the wait; RUNNING: when its
                                  spare is to be made, or must stand; else SUPERVISOR_NEVER */
     /* core_index.c: so that a step looks at those it affects only */
     uint16_t first_edge;                  /* of those that depend on it; 0: none */
@@ -116,8 +127,8 @@ static inline size_t supervisor_state_size(uint32_t count)
 {
     return sizeof(struct supervisor_state) + count * sizeof(struct supervised);
 }
-/* No step makes more actions than this: KILL or START with MARK, REPORT and SPARE_END a service; TIMER; HALT. */
-static inline size_t supervisor_actions_max(uint32_t count) { return 4 * (size_t)count + 2; }
+/* No step makes more actions than this: KILL or START with three MARKs, REPORT and SPARE_END a service; TIMER; HALT. */
+static inline size_t supervisor_actions_max(uint32_t count) { return 6 * (size_t)count + 2; }
 
 /* state: supervisor_state_size(manifest->service_count) bytes; manifest outlives it. */
 void supervisor_init(struct supervisor_state *state, const struct manifest *manifest);

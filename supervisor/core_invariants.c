@@ -11,8 +11,7 @@ static bool waits_for_time(enum service_state state)
 /* A deadline exists exactly where time matters, and a TICK will come no later. */
 static bool inv_deadline(const struct supervisor_state *state, const struct supervised *s)
 {
-    if (s->state == SERVICE_STATE_RUNNING &&
-        (state->manifest->service[s - state->service].flags & SERVICE_SPARE))
+    if (s->state == SERVICE_STATE_RUNNING)
         return s->deadline_ns == SUPERVISOR_NEVER || state->timer_ns <= s->deadline_ns;
     if (!waits_for_time(s->state)) return s->deadline_ns == SUPERVISOR_NEVER;
     return s->deadline_ns != SUPERVISOR_NEVER && state->timer_ns <= s->deadline_ns;

@@ -21,6 +21,9 @@ static inline const struct manifest_service *entry_of(const struct supervisor_st
 }
 
 /* core.c */
+void step_enter(struct step *step, uint32_t i, enum service_state to, uint64_t deadline_ns);
+void step_kill(struct step *step, uint32_t i, enum service_state to, enum cause cause);
+void stop_followers(struct step *step, uint32_t i);
 struct supervisor_action *step_act(struct step *step, enum supervisor_action_kind kind, uint32_t i);
 void step_deadline(struct step *step, uint32_t i, uint64_t ns);
 
@@ -34,6 +37,10 @@ void spare_on_death(struct step *step, uint32_t i, uint32_t generation);
 uint32_t spare_take(struct step *step, uint32_t i);
 void spare_end(struct step *step, uint32_t i); /* whatever stands by for it, if anything does */
 void spare_resume(struct step *step, uint32_t i);
+/* Its program is to be another: that stands by first, then takes over. */
+void version_update(struct step *step, uint32_t i, uint32_t program);
+/* It failed: the previous version is its program again. False: there is none. */
+bool version_roll_back(struct step *step, uint32_t i);
 bool inv_spare(const struct supervisor_state *state, uint32_t i);
 
 #endif

@@ -11,7 +11,8 @@ struct entry {
     uint32_t state;
     uint32_t next_generation;
     enum give_up_reason reason;
-    bool spare; /* of a process that stood by */
+    bool spare;                /* of a process that stood by */
+    uint32_t version, program; /* enum mark: no death, another version */
 };
 #define ENTRIES (JOURNAL_BYTES / (uint32_t)sizeof(struct entry))
 
@@ -41,6 +42,7 @@ static void note(uint32_t i, struct entry entry)
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event)
 {
     const struct supervised *s = &shell.state->service[i];
+    if (event->cause == CAUSE_UPDATED) return;  /* said with the new version */
     if (event->cause == CAUSE_SHUTDOWN) return; /* the last line says that all have ended */
     note(i, (struct entry){.generation = generation,
                            .death = event->cause,
@@ -61,6 +63,11 @@ void journal_spare(uint32_t i, const struct process_event *event)
                            .address = event->address,
                            .code = event->code,
                            .spare = true});
+}
+
+void journal_version(uint32_t i, enum mark what)
+{
+    note(i, (struct entry){.version = what, .program = shell.state->service[i].program});
 }
 
 void journal_state(uint32_t i, const struct supervisor_action *report)
@@ -126,6 +133,21 @@ static void write_death(const struct entry *e, const char *name)
     write_quarantine(e, name);
 }
 
+const char *program_name(uint32_t i, uint32_t program)
+{
+    return program ? shell.bundle->entry[program - 1].name : shell.manifest->service[i].image;
+}
+
+static void write_version(const struct entry *e, const char *name)
+{
+    const char *program = program_name(e->service, e->program);
+    if (e->version == MARK_UPDATED)
+        log_line("supervisor: %s is %s now, on probation for %lu ms", name, program,
+                 (uint64_t)(SUPERVISOR_PROBATION_NS / 1000000));
+    else
+        log_line("supervisor: the update of %s did not hold: it is %s, as before", name, program);
+}
+
 static void write_state(const struct entry *e, const char *name)
 {
     if (e->state == SERVICE_STATE_ABSENT)
@@ -139,7 +161,9 @@ void journal_flush(void)
     for (; shell.journal_written < shell.journal_noted; shell.journal_written++) {
         const struct entry *e = &shell.journal[shell.journal_written];
         const char *name = shell.manifest->service[e->service].name;
-        if (e->death != CAUSE_NONE)
+        if (e->version)
+            write_version(e, name);
+        else if (e->death != CAUSE_NONE)
             write_death(e, name);
         else
             write_state(e, name);

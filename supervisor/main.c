@@ -66,7 +66,7 @@ static void start(const struct supervisor_action *a)
 {
     bool no = refused(&shell.manifest->service[a->service]);
     if (resuming && spawned(a->service, a->generation)) return;
-    if (!no && spawn(a->service, a->generation, a->value)) return;
+    if (!no && spawn(a->service, a->generation, a->value, a->fresh)) return;
     shell.unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
                                                                    .service = a->service,
                                                                    .generation = a->generation,
@@ -75,7 +75,7 @@ static void start(const struct supervisor_action *a)
 
 static void spare(const struct supervisor_action *a)
 {
-    if (spare_spawn(a->service, a->generation)) return;
+    if (spare_spawn(a->service, a->generation, a->value)) return;
     shell.unspawned[unspawned_count++] = (struct supervisor_event){
         .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = a->service, .generation = a->generation};
 }
@@ -99,6 +99,8 @@ static void act(const struct supervisor_action *a)
         break;
     case SUPERVISOR_ACTION_MARK:
         (void)sys_trace_mark(shell.trace, a->value, a->service); /* a trace that refuses stops nobody */
+        if (a->value == MARK_UPDATED || a->value == MARK_ROLLED_BACK)
+            journal_version(a->service, (enum mark)a->value);
         break;
     case SUPERVISOR_ACTION_REPORT: journal_state(a->service, a); break;
     case SUPERVISOR_ACTION_HALT: halt((enum system_op)a->ns); break;
@@ -244,6 +246,7 @@ static void image_read(void)
         status = map_range(shell.image, file.offset / PAGE_SIZE, PAGES_FOR(file.length), RIGHT_READ, &at);
     if (status != OK)
         fatal("supervisor: the system image has no readable %s: status %u", BUNDLE_MANIFEST, status);
+    shell.bundle = bundle;
     const char *wrong = manifest_check(at, file.length, &where);
     if (wrong) fatal("supervisor: %s is broken: service %d: %s", BUNDLE_MANIFEST, (int)where, wrong);
     shell.manifest = at;
@@ -304,7 +307,8 @@ static void boot(void)
     image_read();
     uint32_t count = shell.manifest->service_count;
     objects_make();
-    shell.page = memory_of_own((count + spares_wanted()) * PAGE_SIZE);
+    shell.spare_pages = spares_wanted() + UPDATES_MAX;
+    shell.page = memory_of_own((count + shell.spare_pages) * PAGE_SIZE);
     shell.pages = shell.own[shell.owns - 1];
     for (uint32_t i = 1; i < count; i++) spawn_prepare(i);
 

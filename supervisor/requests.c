@@ -108,6 +108,43 @@ static void on_reset(struct message *m)
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = i});
 }
 
+static void on_update(struct message *m)
+{
+    char program[BUNDLE_NAME_MAX];
+    uint32_t i = named(m);
+    _Static_assert(sizeof(program) == 3 * sizeof(m->w[0]), "a name travels in three words");
+    memcpy(program, &m->w[3], sizeof(program));
+    program[sizeof(program) - 1] = 0;
+    uint32_t number = bundle_number(shell.bundle, program);
+    const struct supervised *s = &shell.state->service[i];
+    if (i == 0 || s->state != SERVICE_STATE_RUNNING || s->updating || number == BUNDLE_NONE) {
+        answer(m, i == 0 ? E_NOT_FOUND : number == BUNDLE_NONE ? E_IMAGE : s->updating ? E_BUSY : E_STATE);
+        return;
+    }
+    if (shell.manifest->service[i].flags & SERVICE_KEPT) {
+        answer(m, E_UNSUPPORTED); /* what it kept is of this program */
+        return;
+    }
+    bool as_by_manifest = strncmp(program, shell.manifest->service[i].image, sizeof(program)) == 0;
+    answer(m, OK);
+    happen(&(struct supervisor_event){
+        .kind = SUPERVISOR_EVENT_UPDATE, .service = i, .code = as_by_manifest ? 0 : number + 1});
+}
+
+static void on_program(struct message *m)
+{
+    uint64_t i = m->w[0];
+    if (i >= count()) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    const struct supervised *s = &shell.state->service[i];
+    memset(m->w, 0, sizeof(m->w));
+    memcpy(m->w, program_name((uint32_t)i, s->program), strlen(program_name((uint32_t)i, s->program)));
+    m->w[3] = (uint64_t)s->on_probation | (uint64_t)s->updating << 1 | (uint64_t)s->rolled_back << 2;
+    answer(m, OK);
+}
+
 static void on_complaint(struct message *m)
 {
     if (m->w[0] == 0 || m->w[0] >= count() || (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
@@ -215,6 +252,7 @@ static uint32_t authority(uint16_t label)
     switch (label) {
     case SUPERVISOR_KILL:
     case SUPERVISOR_RESET:
+    case SUPERVISOR_UPDATE:
     case SUPERVISOR_STOP: return SERVICE_CONTROL;
     case SUPERVISOR_PROCESS:
     case SUPERVISOR_CENSUS: return SERVICE_INJECT; /* its cost grows with the system */
@@ -268,6 +306,8 @@ static bool dispatch(struct message *m)
     case SUPERVISOR_PROCESS: on_process(m); break;
     case SUPERVISOR_RESET: on_reset(m); break;
     case SUPERVISOR_STOP: on_stop(m); break;
+    case SUPERVISOR_UPDATE: on_update(m); break;
+    case SUPERVISOR_PROGRAM: on_program(m); break;
     case SUPERVISOR_INFO: on_info(m); break;
     case SUPERVISOR_TOTALS: on_totals(m); break;
     case SUPERVISOR_CENSUS: on_census(m); break;

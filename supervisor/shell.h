@@ -26,6 +26,7 @@
 
 #define CHORE_DELAY_NS 10000000ul /* chores wait this long after a death: they are not in a restart's path */
 #define GRANTS_MAX     24
+#define UPDATES_MAX    8 /* services that have no spare by their manifest and are updated all the same */
 
 struct grant { /* one capability for every incarnation of a service */
     handle_t source;
@@ -45,6 +46,7 @@ struct child {
     handle_t spare_call;  /* its call, to be answered when it is taken; 0: it has not got there */
     uint32_t spare_generation;
     struct startup *spare_page; /* NULL: its manifest wants none */
+    uint32_t spare_number;      /* of the second of its two pages */
     uint64_t death_tsc;         /* of the last incarnation; 0: none died, or its successor serves */
     uint64_t recovery_ns;       /* last death to READY */
     struct watch watch;
@@ -77,11 +79,13 @@ struct shell {
     struct supervisor_event *unspawned; /* deaths at birth that the core has to hear of, a queue */
     struct entry *journal;
     uint32_t journal_noted, journal_written;
+    const struct bundle *bundle; /* the table of files in the system image */
     const struct manifest *manifest;
     struct supervisor_state *state;
     struct child *child;  /* per service; [0] is unused but for its endpoint */
     struct startup *page; /* a page for each service, then one for each spare: read-only in the process */
-    handle_t pages;       /* the memory object of `page` */
+    uint32_t spare_pages, spare_pages_used; /* how many of the latter */
+    handle_t pages;                         /* the memory object of `page` */
     handle_t root, image, trace, inject, notification, timer, chore_timer;
     uint64_t tsc_hz, boot_tsc;
     uint32_t cpus;
@@ -104,10 +108,11 @@ void children_hear(void); /* of all that happened to them */
 
 /* spawn.c */
 void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup page */
-bool spawn(uint32_t i, uint32_t generation,
-           bool fresh);                        /* makes a process, or takes the spare of this generation */
+/* Makes a process, or takes the spare of this generation, or has the kept one go on, unless it is to be a fresh one.
+ * program: 0 is the manifest's, n + 1 file n of the system image. */
+bool spawn(uint32_t i, uint32_t generation, uint32_t program, bool fresh);
 bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
-bool spare_spawn(uint32_t i, uint32_t generation);
+bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program);
 void spare_drop(uint32_t i);                       /* ends it if it lives; to be buried later */
 void spare_again(uint32_t i);                      /* a new supervisor: its call is to come again */
 void grave_add(handle_t process, handle_t inject); /* dead: to be buried later */
@@ -126,6 +131,8 @@ uint64_t watch_look(void);    /* at some; when the next are due, SUPERVISOR_NEVE
 /* journal.c */
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event);
 void journal_spare(uint32_t i, const struct process_event *event);
+void journal_version(uint32_t i, enum mark what);
+const char *program_name(uint32_t i, uint32_t program);
 void journal_state(uint32_t i, const struct supervisor_action *report);
 void journal_flush(void);
 const char *cause_text(uint32_t cause);

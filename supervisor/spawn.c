@@ -117,14 +117,17 @@ static void grant_flags(uint32_t i)
             grant_add(i, row[n].name, 0, row[n].source, row[n].rights, false, row[n].ahead);
 }
 
-/* What the page says is the same for both; they change places when the spare is taken. */
-static void spare_prepare(uint32_t i)
+/* What the page says is the same for both; they change places when the spare is taken. False: no page is left. */
+static bool spare_prepare(uint32_t i)
 {
-    static uint32_t spares;
     struct child *child = &shell.child[i];
-    if (!(entry_of(i)->flags & SERVICE_SPARE)) return;
-    child->spare_page = page_number(shell.manifest->service_count + spares++);
-    memcpy(child->spare_page, child->page, PAGE_SIZE);
+    if (child->spare_page) return true;
+    if (shell.spare_pages_used == shell.spare_pages) return false;
+    child->spare_number = shell.manifest->service_count + shell.spare_pages_used++;
+    struct startup *page = page_number(child->spare_number);
+    memcpy(page, child->page, PAGE_SIZE);
+    child->spare_page = page;
+    return true;
 }
 
 void spawn_prepare(uint32_t i)
@@ -139,7 +142,7 @@ void spawn_prepare(uint32_t i)
     grant_calls(i);
     grant_flags(i);
     grant_hardware(i);
-    spare_prepare(i);
+    if (entry_of(i)->flags & SERVICE_SPARE) (void)spare_prepare(i);
     if (entry_of(i)->cpus >> shell.cpus)
         log_line("supervisor: %s is for CPUs that are not all here: their numbers are taken modulo %u",
                  entry_of(i)->name, shell.cpus);
@@ -155,10 +158,18 @@ static uint64_t cpus_here(uint32_t wanted)
     return mask;
 }
 
-static struct sys_result create(uint32_t i, tag_t tag)
+static bool program_file(uint32_t i, uint32_t program, struct bundle_file *out)
+{
+    *out = shell.child[i].image;
+    return program == 0 || bundle_file_at(shell.bundle, program - 1, out) == OK;
+}
+
+static struct sys_result create(uint32_t i, uint32_t program, tag_t tag)
 {
     const struct manifest_service *m = entry_of(i);
-    const struct bundle_file *image = &shell.child[i].image;
+    struct bundle_file file;
+    if (!program_file(i, program, &file)) return (struct sys_result){.status = E_IMAGE};
+    const struct bundle_file *image = &file;
     uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
     uint64_t cpus = cpus_here(m->cpus) | (m->flags & SERVICE_KEPT ? PROCESS_KEPT : 0);
     struct sys_result r =
@@ -201,10 +212,10 @@ static status_t furnish(uint32_t i, handle_t process, tag_t tag, struct startup 
 }
 
 /* 0: nothing was made, and why is in the log. */
-static handle_t make(uint32_t i, uint32_t generation, struct startup *page, enum part part)
+static handle_t make(uint32_t i, uint32_t generation, uint32_t program, struct startup *page, enum part part)
 {
     tag_t tag = TAG_MAKE(i, generation);
-    struct sys_result r = create(i, tag);
+    struct sys_result r = create(i, program, tag);
     status_t status = r.status;
     if (status == OK) {
         status = furnish(i, r.value, tag, page, part);
@@ -267,7 +278,7 @@ static bool go_on(uint32_t i, uint32_t generation, bool fresh)
     return !fresh; /* then its followers have to go first: the core hears of it */
 }
 
-bool spawn(uint32_t i, uint32_t generation, bool fresh)
+bool spawn(uint32_t i, uint32_t generation, uint32_t program, bool fresh)
 {
     if ((entry_of(i)->flags & SERVICE_KEPT) && shell.child[i].process) {
         if (go_on(i, generation, fresh)) return shell.child[i].process != 0;
@@ -277,18 +288,19 @@ bool spawn(uint32_t i, uint32_t generation, bool fresh)
         return true;
     }
     spare_drop(i); /* nobody will ask for it any more */
-    handle_t process = make(i, generation, shell.child[i].page, PART_ALL);
+    handle_t process = make(i, generation, program, shell.child[i].page, PART_ALL);
     shell.child[i].born = generation;
     if (process) serves_next(i, process);
     return process != 0;
 }
 
-bool spare_spawn(uint32_t i, uint32_t generation)
+bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program)
 {
     struct child *child = &shell.child[i];
     if (child->spare && child->spare_generation == generation) return true;
     spare_drop(i);
-    child->spare = make(i, generation, child->spare_page, PART_AHEAD);
+    if (!spare_prepare(i)) return false;
+    child->spare = make(i, generation, program, child->spare_page, PART_AHEAD);
     child->spare_generation = generation;
     return child->spare != 0;
 }
@@ -307,11 +319,9 @@ bool spawned(uint32_t i, uint32_t generation)
 void spare_again(uint32_t i)
 {
     struct child *child = &shell.child[i];
-    uint32_t before = 0;
     child->spare_call = 0;
     if (!child->spare_page || child->spare_page != child->page) return;
-    for (uint32_t n = 1; n < i; n++) before += shell.child[n].spare_page != NULL;
-    struct startup *own = page_number(i), *other = page_number(shell.manifest->service_count + before);
+    struct startup *own = page_number(i), *other = page_number(child->spare_number);
     child->spare_page = child->page == own ? other : own;
 }
 

@@ -3,6 +3,7 @@
 # relative to the repository. Rules for whoever adds a file:
 #   - kernel/*.c and kernel/arch/x86_64/*.[cS] are the kernel; kernel/arch/host/*.c is its host port.
 #   - A program is a folder (PROGRAM_FOLDERS); its *.[cS] with lib/*.[cS] become build/user/FOLDER.elf.
+#     A file `sources` in the folder names sources of another program that are its own too.
 #     A file `uses_bearssl` in the folder adds BearSSL's SHA-256 (#include "bearssl_hash.h").
 #   - tests/unit/X.c and tests/model/X.c become one Criterion program each, linked on demand from
 #     archives of the host-built pure cores and lib/ or, if named kernel_*.c or in model/, of the
@@ -112,7 +113,7 @@ $(BUILD)/user/obj/%.o: % tools/build.mk
 
 # $1: folder
 define program_rules
-$(notdir $1)_sources := $(wildcard $1/*.c $1/*.S) $(LIB_SOURCES)
+$(notdir $1)_sources := $(wildcard $1/*.c $1/*.S) $(if $(wildcard $1/sources),$(shell cat $1/sources)) $(LIB_SOURCES)
 $(notdir $1)_objects := $$(call user_objects,$$($(notdir $1)_sources)) \
                         $(if $(wildcard $1/uses_bearssl),$(call sha256,user))
 $(BUILD)/user/$(notdir $1).elf: $$($(notdir $1)_objects) lib/user.ld $(BUILD)/user/$(notdir $1).sources
@@ -156,8 +157,8 @@ $(BUILD)/image/%/programs.mk: system/%.toml $(MANIFESTS) tools/manifest.py tools
 	$(dir)
 	$(call say,MANIF)
 	$(Q)$(PYTHON) tools/manifest.py $< -o $(@D)/manifest.bin
-	$(Q)names=$$($(PYTHON) tools/manifest.py $< --list-images) && \
-	    for n in supervisor $$names; do echo "$(@D)/system.img: $(BUILD)/user/boot/$$n.elf"; done > $@
+	$(Q)$(PYTHON) tools/manifest.py $< --list-images > $(@D)/images.txt && \
+	    for n in supervisor $$(cat $(@D)/images.txt); do echo "$(@D)/system.img: $(BUILD)/user/boot/$$n.elf"; done > $@
 ifeq ($(filter check-% size format,$(MAKECMDGOALS)),)
     -include $(SYSTEMS:%=$(BUILD)/image/%/programs.mk)
 endif

@@ -32,6 +32,8 @@ RULES = [
     ("efi/*", ["abi/*", "efi/*"], PLAIN + ["efi.h", "efilib.h"]),
     ("bench/linux/*", ["{own}/*"], ["*"]),  # runs on another system
     ("tests/*", ["*"], ["*"]),
+    # versions of one driver share what they do not change
+    ("drivers/virtio_blk_v*/*", ["abi/*", "lib/*", "{own}/*", "drivers/virtio_blk/*.h"], DEVICES),
     ("*", ["abi/*", "lib/*", "{own}/*", "bearssl_hash.h"], DEVICES),
 ]
 FOLDERS = ["abi", "kernel", "lib", "drivers", "services", "supervisor", "recovery", "efi", "faultinject",

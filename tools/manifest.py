@@ -27,6 +27,7 @@ PORTS_MAX = 2
 IRQS_MAX = 2
 PCI_MAX = 2
 GROUPS_MAX = 16
+PROGRAMS_MAX = 16
 NONE = 0xFFFF
 CPUS_MAX = 8  # kernel/arch/arch.h
 BUDGET_MIN_US = 50  # kernel/process.h
@@ -342,7 +343,7 @@ def read_system(path, root, problems, total=None):
     check_table(source.data, TOP, ["service"], source, (), problems)
     if problems.lines:
         return None, {}
-    check_table(source.data.get("system", {}), {"chaos": boolean}, [], source, ("system",), problems)
+    check_table(source.data.get("system", {}), {"chaos": boolean, "programs": many(folder, PROGRAMS_MAX)}, [], source, ("system",), problems)
     check_table(source.data.get("defaults", {}), POLICY, [], source, ("defaults",), problems)
     read_groups(source, problems)
     if total:
@@ -615,6 +616,7 @@ def compile_system(source, order):
         row["depends"] = [{"on": on, "kind": kind} for on, kind in s.edges.items()]
         rows.append(row)
     return {
+        "programs": [p.rstrip("/").split("/")[-1] for p in source.data.get("system", {}).get("programs", [])],
         "groups": [{"name": g, "strategy": source.data["group"][g]["strategy"]} for g in groups],
         "services": [{"index": index[r["name"]]} | r for r in rows],
     }
@@ -682,7 +684,7 @@ def main():
         print("\n".join(errors), file=sys.stderr)
         return 2
     if options.list_images:
-        print("\n".join(dict.fromkeys(r["image"] for r in system["services"])))
+        print("\n".join(dict.fromkeys([r["image"] for r in system["services"]] + system["programs"])))
     if options.json:
         print(json.dumps(system, indent=2))
     if options.output:

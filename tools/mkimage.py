@@ -95,7 +95,9 @@ def bundle(manifest, programs):
 def cmd_bundle(args):
     manifest = args.manifest.read_bytes()
     programs = {}
-    for name in images_named(manifest):
+    listed = args.manifest.with_name("images.txt")  # by tools/manifest.py --list-images: further programs too
+    further = listed.read_text().split() if listed.exists() else []
+    for name in dict.fromkeys(images_named(manifest) + further):
         path = args.programs / f"{name}.elf"
         if not path.exists():
             raise Problem(f"{args.manifest}: names the program {name}, but {path} is not built")

@@ -28,6 +28,7 @@ if [ "${1:-}" = --help ]; then
   TARGET=name     only this fuzz target (file names in tests/fuzz)
   PLANT=1         make fuzz: build each target with a planted bug, which must be found
   KEEP=1          make fuzz: what was found new goes, minimised, into the kept corpus
+  UPDATES=1000    how many make update makes
   NOREPLAY=1      without recovery's replay, in build/noreplay: shows that chaos can fail
 TEXT
     exit 0
@@ -46,6 +47,7 @@ number SMP "$SMP" 1 16
 number JOBS "$JOBS" 1 1024
 number CALLS "$CALLS" 1 9999999999
 number RUNS "$RUNS" 1 9999999999
+number UPDATES "${UPDATES:-1000}" 1 1000000
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$SECONDS" ] || number SECONDS "$SECONDS" 1 86400

@@ -6,6 +6,7 @@
  * ring's rules is not worked around; the supervisor starts the next incarnation, which begins with
  * a reset. */
 #include "device.h"
+#include "record.h"
 
 #define BLOCK_BYTES_MAX (1u << 20)
 /* Completions between commits: the counters may be that stale. The first commit after a restart
@@ -14,19 +15,9 @@
 #define CHECKPOINT_SOON  256
 #define IDENTITY_WAIT_NS 2000000000ul
 
-/* What outlives an incarnation: who the disk is (a restart then asks nothing but compares) and how
- * much was done with it. */
-struct blk_checkpoint {
-    uint64_t sectors;
-    uint64_t offered; /* feature bits of the device */
-    uint32_t bdf, block_bytes;
-    char serial[24];
-    uint64_t reads, writes, flushes, errors, resets;
-};
-
 static struct transport transport;
 static struct queue queue;
-static struct blk_checkpoint disk;
+static struct record disk;
 static uint64_t features; /* negotiated */
 static uint32_t until_checkpoint;
 
@@ -34,16 +25,17 @@ static const uint64_t features_wanted = 1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTI
                                         1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX |
                                         1ul << VIRTIO_BLK_F_FLUSH | 1ul << VIRTIO_BLK_F_BLK_SIZE |
                                         1ul << VIRTIO_BLK_F_RO | 1ul << VIRTIO_BLK_F_SIZE_MAX;
+
 static const uint64_t features_needed =
     1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX;
 
 static bool has(uint32_t feature) { return features >> feature & 1; }
 
-static bool checkpoint_valid(const void *checkpoint)
+static bool record_valid(const void *checkpoint)
 {
-    const struct blk_checkpoint *c = checkpoint;
-    return c->sectors > 0 && c->block_bytes >= SECTOR_SIZE && (c->block_bytes & (c->block_bytes - 1)) == 0 &&
-           (c->offered & features_needed) == features_needed && c->serial[sizeof(c->serial) - 1] == 0;
+    const struct record *r = checkpoint;
+    return r->sectors > 0 && r->block_bytes >= SECTOR_SIZE && (r->block_bytes & (r->block_bytes - 1)) == 0 &&
+           (r->offered & features_needed) == features_needed && r->serial[sizeof(r->serial) - 1] == 0;
 }
 
 static status_t blk_attach(struct driver *d)
@@ -54,9 +46,9 @@ static status_t blk_attach(struct driver *d)
 }
 
 /* What the device says of itself, without its serial number. */
-static struct blk_checkpoint identity_read(uint64_t offered)
+static struct record identity_read(uint64_t offered)
 {
-    struct blk_checkpoint now = {.offered = offered, .bdf = transport.bdf};
+    struct record now = {.offered = offered, .bdf = transport.bdf};
     now.sectors = transport_config64(&transport, offsetof(struct virtio_blk_config, capacity));
     now.block_bytes = SECTOR_SIZE;
     if (has(VIRTIO_BLK_F_BLK_SIZE))
@@ -89,7 +81,7 @@ static status_t serial_read(char serial[24])
     return OK;
 }
 
-static bool identity_same(const struct blk_checkpoint *a, const struct blk_checkpoint *b)
+static bool identity_same(const struct record *a, const struct record *b)
 {
     return a->sectors == b->sectors && a->offered == b->offered && a->bdf == b->bdf &&
            a->block_bytes == b->block_bytes;
@@ -97,8 +89,7 @@ static bool identity_same(const struct blk_checkpoint *a, const struct blk_check
 
 /* Warm: the checkpoint is about this very disk, go on counting. Else ask the disk and start a new
  * record. */
-static status_t identity_restore(struct driver *d, struct blk_checkpoint now,
-                                 const struct blk_checkpoint *old)
+static status_t identity_restore(struct driver *d, struct record now, const struct record *old)
 {
     if (old != NULL && identity_same(old, &now)) {
         disk = *old;
@@ -114,7 +105,7 @@ static status_t identity_restore(struct driver *d, struct blk_checkpoint now,
     until_checkpoint = CHECKPOINT_EVERY;
     status_t status = serial_read(disk.serial);
     if (status != OK) return status;
-    if (!checkpoint_valid(&disk)) return E_UNSUPPORTED;
+    if (!record_valid(&disk)) return E_UNSUPPORTED;
     log_line("%s: %lu sectors, blocks of %u, serial '%s'%s%s", startup()->name, disk.sectors,
              disk.block_bytes, disk.serial, has(VIRTIO_BLK_F_RO) ? ", read-only" : "",
              has(VIRTIO_BLK_F_FLUSH) ? "" : ", no flush");
@@ -150,7 +141,7 @@ static status_t blk_reset(struct driver *d, const void *checkpoint)
     if (status != OK) return status;
     status = queue_init(&queue, &transport);
     if (status != OK) return status;
-    struct blk_checkpoint now = identity_read(offered);
+    struct record now = identity_read(offered);
     transport_driver_ok(&transport);
     status = identity_restore(d, now, checkpoint);
     if (status != OK) return status;
@@ -188,18 +179,6 @@ static void blk_kick(struct driver *d)
     queue_kick(&queue);
 }
 
-static void count(enum block_op op, status_t status)
-{
-    if (status != OK)
-        disk.errors++;
-    else if (op == BLOCK_READ)
-        disk.reads++;
-    else if (op == BLOCK_WRITE)
-        disk.writes++;
-    else
-        disk.flushes++;
-}
-
 /* Reports everything that the device has completed; returns how much that was. */
 static uint32_t completions_take(struct driver *d)
 {
@@ -210,7 +189,7 @@ static uint32_t completions_take(struct driver *d)
     do {
         while ((status = queue_take(&queue, &token, &device_status)) == OK) {
             status_t result = device_status == VIRTIO_BLK_S_OK ? OK : E_IO;
-            count(token.op, result);
+            record_count(&disk, token.op, result);
             driver_complete(d, &d->session[token.session], token.slot, result);
             taken++;
         }
@@ -224,6 +203,7 @@ static void blk_interrupt(struct driver *d, uint64_t doorbell_bits)
     (void)doorbell_bits;
     if (sys_irq_ack(transport.irq) != OK) fatal("%s: the interrupt is gone", startup()->name);
     uint32_t taken = completions_take(d);
+    record_batch(&disk, taken);
     if (taken < until_checkpoint) {
         until_checkpoint -= taken;
     } else if (driver_checkpoint(d, &disk) == OK) {
@@ -241,9 +221,7 @@ static void blk_session_close(struct driver *d, struct driver_session *s)
 
 static struct driver_ops operations = {
     .class = SESSION_BLOCK,
-    .checkpoint_version = 1,
-    .checkpoint_bytes = sizeof(struct blk_checkpoint),
-    .checkpoint_valid = checkpoint_valid,
+    .checkpoint_valid = record_valid,
     .attach = blk_attach,
     .reset = blk_reset,
     .session_open = blk_session_open,
@@ -260,5 +238,8 @@ void program_prepare(void) { queue_prepare(&queue); }
 int main(void)
 {
     operations.name = startup()->name; /* one program, several services */
+    operations.checkpoint_version = record_schema.version;
+    operations.checkpoint_bytes = record_schema.bytes;
+    operations.migrate = record_schema.migrate;
     return driver_main(&operations);
 }

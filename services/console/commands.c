@@ -71,6 +71,18 @@ static void gave_up_print(const struct service_row *row)
     print("last: %s; clear with svc reset %s\n", cause_text(row->cause), row->name);
 }
 
+/* What the name of the program adds to a row: nothing while it is the one of the manifest's choice for good. */
+static void version_print(const struct service_row *row)
+{
+    struct message m = {.info = INFO_REPLAYABLE, .w = {row->index}};
+    char program[MANIFEST_NAME_MAX + 1] = {0};
+    if (service_call(cap_find("supervisor"), SUPERVISOR_PROGRAM, &m) != OK || m.w[3] == 0) return;
+    memcpy(program, &m.w[0], MANIFEST_NAME_MAX);
+    print("%-20s is %s%s%s%s\n", "", program, m.w[3] & 1 ? ", on probation" : "",
+          m.w[3] & 2 ? ", an update is under way" : "",
+          m.w[3] & 4 ? ": previous version, the last update did not hold" : "");
+}
+
 static void svc_list(void)
 {
     struct service_row row;
@@ -86,10 +98,28 @@ static void svc_list(void)
         print("%-20s %-9s %4lu %8lu %10s  %s%s\n", row.name, state_name(row.state), row.generation,
               row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause),
               row.spare == SPARE_READY ? "; a spare stands by" : "");
+        version_print(&row);
     }
     if (service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) == OK)
         print("%lu processes, %lu deaths, %lu restarts, %lu given up, %lu pages leaked\n", m.w[1], m.w[2],
               m.w[3], m.w[4], m.w[0]);
+}
+
+static void svc_update(const char *name, const char *program)
+{
+    struct message m = {.info = 0};
+    size_t n = strlen(name), k = strlen(program);
+    memcpy(&m.w[0], name, n < MANIFEST_NAME_MAX ? n : 0);
+    memcpy(&m.w[3], program, k < MANIFEST_NAME_MAX ? k : 0);
+    status_t status = service_call(cap_find("supervisor"), SUPERVISOR_UPDATE, &m);
+    if (status == E_NOT_FOUND)
+        print("%s: no such service; `svc` lists all\n", name);
+    else if (status == E_IMAGE)
+        print("%s: no such program in the system image\n", program);
+    else if (status == E_STATE)
+        print("%s: does not run\n", name);
+    else if (status != OK)
+        refuse(name, status);
 }
 
 static void run_svc(uint32_t count, char **word)
@@ -98,8 +128,12 @@ static void run_svc(uint32_t count, char **word)
         svc_list();
         return;
     }
+    if (count == 4 && strcmp(word[1], "update") == 0) {
+        svc_update(word[2], word[3]);
+        return;
+    }
     if (count != 3 || strcmp(word[1], "reset") != 0) {
-        print("usage: svc [reset NAME]\n");
+        print("usage: svc [reset NAME | update NAME PROGRAM]\n");
         return;
     }
     supervisor_named(SUPERVISOR_RESET, word[2], "is not down");
@@ -271,7 +305,8 @@ static void run_help(uint32_t count, char **word)
 static const struct command commands[] = {
     {"help", "", "this list", run_help, 1, 1},
     {"ps", "", "processes: memory, handles, CPU time", run_ps, 1, 1},
-    {"svc", "[reset NAME]", "services: state, generation, restarts, last recovery", run_svc, 1, 3},
+    {"svc", "[reset NAME | update NAME PROGRAM]", "services: state, generation, restarts, last recovery",
+     run_svc, 1, 4},
     {"kill", "NAME", "ends a service's process; its policy decides what follows", run_kill, 2, 2},
     {"trace", "[N]", "the last N events of the kernel's trace (20)", run_trace, 1, 2},
     {"mem", "", "memory in use", run_mem, 1, 1},

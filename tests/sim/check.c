@@ -89,8 +89,14 @@ static void book_death(const struct supervisor_event *event, enum service_state 
     sometimes(START_TIMEOUT, event->cause == CAUSE_START_TIMEOUT);
     sometimes(HUNG_FOUND, event->cause == CAUSE_STALLED && plan.role[i] == ROLE_DRIVER);
     sometimes(ABSENT, is == SERVICE_STATE_ABSENT);
+    bool back = world.had_previous && !world.state->service[i].has_previous;
+    sometimes(ROLLED_BACK, back && world.was_on_probation);
+    sometimes(FELL_BACK, back && !world.was_on_probation);
+    if (world.was_on_probation && !world.state->service[i].on_probation)
+        return; /* the version's, not counted */
     if (was != SERVICE_STATE_STOPPING && is != SERVICE_STATE_DONE && is != SERVICE_STATE_ABSENT)
         death_counted(i);
+    if (back) world.counted_count[i] = 0; /* the previous version begins anew */
     bool escalated = is == SERVICE_STATE_WAITING && was != SERVICE_STATE_STOPPING &&
                      entry(i)->on_give_up == GIVE_UP_ESCALATE && world.state->service[i].window_count == 0;
     sometimes(ESCALATED, escalated && world.counted_count[i]);
@@ -128,6 +134,9 @@ static void book_states(void)
 
 void check_event(const struct supervisor_event *event, enum service_state was)
 {
+    sometimes(UPDATED, world.state->service[event->service].on_probation && !world.was_on_probation);
+    for (uint32_t i = 1; event->kind == SUPERVISOR_EVENT_TICK && i < plan.services; i++)
+        sometimes(PROVEN, world.state->service[i].has_previous && !world.state->service[i].on_probation);
     if (event->kind == SUPERVISOR_EVENT_DEATH) book_death(event, was);
     if (event->kind == SUPERVISOR_EVENT_RESET && was != state_of(event->service)) {
         sometimes(RESET_AFTER_GAVE_UP, was == SERVICE_STATE_GAVE_UP);

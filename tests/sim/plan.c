@@ -148,7 +148,7 @@ static bool is_the_supervisors(enum fault_kind kind)
 {
     return kind == FAULT_SUPERVISOR_CRASH || kind == FAULT_SPAWN || kind == FAULT_OPERATOR_KILL ||
            kind == FAULT_OPERATOR_RESET || kind == FAULT_STALE || kind == FAULT_STOP ||
-           kind == FAULT_SPARE_KILL || kind == FAULT_SPARE_HANG;
+           kind == FAULT_SPARE_KILL || kind == FAULT_UPDATE || kind == FAULT_SPARE_HANG;
 }
 
 static void fault_choose(struct fault *f, const struct fault *last)

@@ -138,6 +138,9 @@ void process_step(void)
     world.own_steps[i]++;
     if (p->doomed) process_die(i, CAUSE_PAGE_FAULT, 0);
     while (p->alive && (fault = fault_due(i)) != NULL) process_strike(i, fault);
+    /* One that has been taken for good by then is: a crash now and then for ever is nobody's to mend. */
+    if (p->alive && p->fuse && --p->fuse == 0 && world.state->service[i].on_probation)
+        process_die(i, CAUSE_PAGE_FAULT, 3);
     if (!p->alive || p->hung || --world.quantum <= 0) give_way();
     if (!p->doomed) return;
     process_die(i, CAUSE_PAGE_FAULT, 0); /* while it was preempted */

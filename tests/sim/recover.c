@@ -244,6 +244,10 @@ static status_t handle_load(tag_t caller, struct message *m)
     status_t status = recovery_attached(&world.core, caller);
 
     if (status != OK) return status;
+    if (m->w[1] == CHECKPOINT_ASIDE) { /* one schema here */
+        m->w[0] = m->w[1] = 0;
+        return OK;
+    }
     if (m->w[1] == 2) checkpoint_drop_latest(v, i, schema);
     int n = checkpoint_choose(v, i, schema, &source);
     sometimes(CHECKPOINT_LATEST_USED, source == CHECKPOINT_LATEST);
@@ -254,6 +258,7 @@ static status_t handle_load(tag_t caller, struct message *m)
     m->w[1] = source;
     if (n < 0) return OK;
     m->w[0] = v->checkpoint[n]->length;
+    m->w[2] = v->checkpoint[n]->schema;
     memcpy(world.staging[i], v->checkpoint[n]->data, v->checkpoint[n]->length);
     return OK;
 }

@@ -94,7 +94,8 @@ struct message {
 enum waiting { WAIT_NOTHING, WAIT_REPLY, WAIT_SIGNAL };
 struct process { /* the newest incarnation of a service; the kernel's object outlives its death */
     bool alive, hung;
-    bool doomed; /* its memory was taken away: it dies at its next step */
+    uint32_t fuse; /* steps until a bad version dies; 0: it is good */
+    bool doomed;   /* its memory was taken away: it dies at its next step */
     uint32_t generation;
     enum cause cause; /* once dead */
     uint64_t code;
@@ -108,7 +109,7 @@ struct process { /* the newest incarnation of a service; the kernel's object out
 };
 struct spare { /* what stands by for a service; generation: of the last one made */
     bool alive, standing, hung;
-    uint32_t generation;
+    uint32_t generation, program;
 };
 struct letter { /* a call that waits to be taken */
     uint32_t from;
@@ -193,6 +194,7 @@ struct world {
     struct message complaint;
 
     /* The checker's book. */
+    bool was_on_probation, had_previous;                          /* the service of the event, before it */
     uint64_t counted[SERVICES_MAX][SUPERVISOR_INTENSITY_MAX + 2]; /* times of counted deaths since reset */
     uint32_t counted_count[SERVICES_MAX];
     uint64_t spoilt[SERVICES_MAX]; /* bit n: checkpoint n was corrupted */
@@ -239,7 +241,9 @@ void supervisor_hear(struct supervisor_event event);
 
 /* spare.c */
 void generation_is_new(uint32_t i, uint32_t generation);
-bool standby_make(uint32_t i, uint32_t generation, bool fails);
+bool standby_make(uint32_t i, uint32_t generation, uint32_t program, bool fails);
+#define FUSE_STEPS 40u /* a bad version, one with an even number, lives so long */
+static inline uint32_t program_fuse(uint32_t program) { return program && program % 2 == 0 ? FUSE_STEPS : 0; }
 void standby_drop(uint32_t i);
 bool standby_take(uint32_t i, uint32_t generation);
 bool standby_runnable(uint32_t i);

@@ -11,7 +11,7 @@ void generation_is_new(uint32_t i, uint32_t generation)
     world.made[i] = generation;
 }
 
-bool standby_make(uint32_t i, uint32_t generation, bool fails)
+bool standby_make(uint32_t i, uint32_t generation, uint32_t program, bool fails)
 {
     struct spare *s = &world.spare[i];
 
@@ -20,7 +20,7 @@ bool standby_make(uint32_t i, uint32_t generation, bool fails)
     if (fails) return false;
     generation_is_new(i, generation);
     TRACE("  spare %u.%u starts", i, generation);
-    *s = (struct spare){.alive = true, .generation = generation};
+    *s = (struct spare){.alive = true, .generation = generation, .program = program};
     return true;
 }
 
@@ -44,6 +44,7 @@ bool standby_take(uint32_t i, uint32_t generation)
     sometimes(SPARE_TAKEN_DEAD, !s.alive);
     world.spare[i] = (struct spare){.generation = generation};
     process_start(i, generation);
+    world.process[i].fuse = program_fuse(s.program);
     if (!s.alive)
         process_die(i, CAUSE_PAGE_FAULT, 0);
     else if (s.hung && i != RECOVERY)

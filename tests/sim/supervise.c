@@ -8,7 +8,7 @@
 #define LOOK_NS     (20 * MS)
 #define DOUBT_STEPS 2000u /* a process that had as many since it was doubted had its chance */
 
-static struct supervisor_action action[5 * SERVICES_MAX + 4];
+static struct supervisor_action action[6 * SERVICES_MAX + 4];
 static uint64_t state_memory[64 * 1024 / 8 * SERVICES_MAX / 8];
 static bool spawn_fails; /* the next one */
 static struct supervisor_event unspawned[2 * SERVICES_MAX];
@@ -59,6 +59,10 @@ static void strike(const struct fault *f)
                                                   .generation = generation ? generation - 1 : 0,
                                                   .cause = CAUSE_STALLED});
         break;
+    case FAULT_UPDATE:
+        supervisor_hear((struct supervisor_event){
+            .kind = SUPERVISOR_EVENT_UPDATE, .service = f->target, .code = f->arg % 5});
+        break;
     case FAULT_SPARE_KILL: standby_strike(f->target, false); break;
     case FAULT_SPARE_HANG: standby_strike(f->target, true); break;
     case FAULT_STOP:
@@ -81,7 +85,7 @@ static bool supervisor_dies(void)
 
 /* --- Actions --------------------------------------------------------------------------------------- */
 
-static void start(uint32_t i, uint32_t generation)
+static void start(uint32_t i, uint32_t generation, uint32_t program)
 {
     struct process *p = &world.process[i];
 
@@ -91,6 +95,7 @@ static void start(uint32_t i, uint32_t generation)
     if (!spawn_fails) {
         generation_is_new(i, generation);
         process_start(i, generation);
+        world.process[i].fuse = program_fuse(program);
         return;
     }
     spawn_fails = false;
@@ -99,11 +104,11 @@ static void start(uint32_t i, uint32_t generation)
         .kind = SUPERVISOR_EVENT_DEATH, .service = i, .generation = generation, .cause = CAUSE_SPAWN};
 }
 
-static void spare(uint32_t i, uint32_t generation)
+static void spare(uint32_t i, uint32_t generation, uint32_t program)
 {
     bool fails = spawn_fails;
 
-    if (standby_make(i, generation, fails)) return;
+    if (standby_make(i, generation, program, fails)) return;
     spawn_fails = false;
     unspawned[unspawned_count++] = (struct supervisor_event){
         .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = i, .generation = generation};
@@ -114,8 +119,8 @@ static void act(const struct supervisor_action *a)
     TRACE("  action %u service %u generation %u cause %u value %u ns %lu", a->kind, a->service, a->generation,
           a->cause, a->value, a->ns);
     switch (a->kind) {
-    case SUPERVISOR_ACTION_START: start(a->service, a->generation); break;
-    case SUPERVISOR_ACTION_SPARE: spare(a->service, a->generation); break;
+    case SUPERVISOR_ACTION_START: start(a->service, a->generation, a->value); break;
+    case SUPERVISOR_ACTION_SPARE: spare(a->service, a->generation, a->value); break;
     case SUPERVISOR_ACTION_SPARE_END: standby_drop(a->service); break;
     case SUPERVISOR_ACTION_KILL:
         if (world.process[a->service].alive && world.process[a->service].generation == a->generation)
@@ -141,6 +146,8 @@ static bool step(const struct supervisor_event *event)
 
     TRACE("event %u service %u generation %u cause %u (state %u)", event->kind, event->service,
           event->generation, event->cause, was);
+    world.was_on_probation = world.state->service[event->service].on_probation;
+    world.had_previous = world.state->service[event->service].has_previous;
     size_t n = supervisor_step(world.state, event, world.now_ns, action, sizeof(action) / sizeof(action[0]));
     check_event(event, was);
     check_supervisor();

@@ -17,7 +17,7 @@ static struct { /* one system under test: tests run in processes of their own */
     struct manifest_service service[SERVICES + 1];
 } file __attribute__((aligned(8)));
 static struct supervisor_state *state;
-static struct supervisor_action action[4 * (SERVICES + 1) + 2];
+static struct supervisor_action action[6 * (SERVICES + 1) + 2];
 static size_t actions;
 static uint64_t now = 1000 * MS;
 static char repeat[48]; /* how to repeat a random run */
@@ -825,6 +825,114 @@ Test(supervisor_core, nobody_stands_by_for_what_is_down_for_good)
     cr_assert_str_eq(acted(), "-1 H0 ");
 }
 
+/* --- Live update ----------------------------------------------------------------------------- */
+static void update(uint32_t i, uint64_t program)
+{
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_UPDATE, .service = i, .code = program});
+}
+
+/* The new version stands by, the old one is stopped, the new one serves. */
+static void updated(uint32_t i, uint32_t program)
+{
+    update(i, program);
+    cr_assert_str_eq(acted(), "+1 ");
+    cr_assert_eq(action[0].value, program);
+    spare_says(SUPERVISOR_EVENT_STANDBY, i);
+    cr_assert_str_eq(acted(), "K1 ");
+    cr_assert_eq(action[0].cause, CAUSE_UPDATED);
+    death(i, CAUSE_UPDATED, 0);
+    cr_assert_str_eq(acted(), "M1 M1 S1 ");
+    cr_assert_eq(action[2].value, program);
+    ready(i);
+    cr_assert_eq(state->service[i].program, program);
+}
+
+Test(supervisor_core, an_update_takes_over_and_is_proven_in_time)
+{
+    manifest_make(1);
+    entry(1)->intensity = 0;
+    boot_all();
+    updated(1, 7);
+    cr_assert(state->service[1].on_probation);
+    cr_assert_eq(state->service[1].restarts, 1);
+    now += SUPERVISOR_PROBATION_NS;
+    tick();
+    cr_assert_not(state->service[1].on_probation);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state->service[1].program, 0, "too many deaths: the rung before degraded");
+    cr_assert_str_eq(acted(), "M1 M1 S1 ");
+    cr_assert(state->service[1].rolled_back);
+    ready(1);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP, "there is no other");
+}
+
+Test(supervisor_core, a_version_that_fails_on_probation_is_rolled_back_and_not_counted)
+{
+    manifest_make(2);
+    entry(1)->intensity = 0;
+    depends(2, 1, DEPEND_RESTART_WITH);
+    boot_all();
+    update(1, 7);
+    spare_says(SUPERVISOR_EVENT_STANDBY, 1);
+    cr_assert_str_eq(acted(), "K2 K1 ");
+    death(2, CAUSE_DEPENDENCY, 0);
+    death(1, CAUSE_UPDATED, 0);
+    now += 100 * MS;
+    tick();
+    cr_assert_eq(action[0].cause, CAUSE_START_TIMEOUT, "not ready in time");
+    death(1, CAUSE_START_TIMEOUT, 0);
+    cr_assert_eq(state->service[1].program, 0);
+    cr_assert_str_eq(acted(), "M1 M1 S1 ");
+    cr_assert_eq(state->service[1].window_count, 0);
+    ready(1);
+    cr_assert_eq(state_of(2), SERVICE_STATE_STARTING);
+}
+
+Test(supervisor_core, on_probation_the_previous_version_stands_by)
+{
+    manifest_make(1);
+    entry(1)->flags = SERVICE_SPARE;
+    boot_all();
+    updated(1, 7);
+    with_spare(1);
+    cr_assert_eq(state->service[1].spare_program, 0);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state->service[1].program, 0);
+    cr_assert_eq(generation(1), state->service[1].issued, "the spare");
+    ready(1);
+    with_spare(1);
+    update(1, 8);
+    cr_assert_str_eq(acted(), "-1 +1 ");
+    spare_says(SUPERVISOR_EVENT_STANDBY, 1);
+    death(1, CAUSE_UPDATED, 0);
+    ready(1);
+    with_spare(1);
+    now = state->service[1].probation_ns;
+    tick();
+    cr_assert_str_eq(acted(), "-1 ", "proven: it stands by for itself");
+    with_spare(1);
+    cr_assert_eq(state->service[1].spare_program, 8);
+}
+
+Test(supervisor_core, an_update_that_does_not_get_there_changes_nothing)
+{
+    manifest_make(1);
+    boot_all();
+    update(1, 7);
+    update(1, 8);
+    cr_assert_eq(actions, 0, "one at a time");
+    spare_says(SUPERVISOR_EVENT_SPARE_DEATH, 1);
+    cr_assert_str_eq(acted(), "M1 ");
+    cr_assert_eq(state_of(1), SERVICE_STATE_RUNNING);
+    cr_assert_eq(generation(1), 1);
+    cr_assert(state->service[1].rolled_back);
+    updated(1, 7);
+    updated(1, 8);
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state->service[1].program, 0, "7 was not proven either");
+}
+
 /* --- A new shell on the old state ----------------------------------------------------------- */
 Test(supervisor_core, resume_says_again_what_may_not_have_been_done)
 {
@@ -949,6 +1057,11 @@ static struct supervisor_event world_event(bool may_stop)
         e.kind = below(3) ? SUPERVISOR_EVENT_STANDBY : SUPERVISOR_EVENT_SPARE_DEATH;
         e.generation = spare[e.service];
         if (e.kind == SUPERVISOR_EVENT_SPARE_DEATH) spare[e.service] = 0;
+        return e;
+    }
+    if (below(12) == 0) {
+        e.kind = SUPERVISOR_EVENT_UPDATE;
+        e.code = below(4);
         return e;
     }
     switch (below(may_stop ? 10 : 9)) {

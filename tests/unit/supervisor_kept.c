@@ -62,7 +62,7 @@ Test(kept, nobody_restarts_with_it)
         happen(SUPERVISOR_EVENT_DEATH, 1, CAUSE_PAGE_FAULT, 0);
         cr_assert_null(done(SUPERVISOR_ACTION_KILL, 2));
         const struct supervisor_action *start = done(SUPERVISOR_ACTION_START, 1);
-        cr_assert(start && !start->value);
+        cr_assert(start && !start->fresh);
         cr_assert_eq(state->service[2].state, SERVICE_STATE_RUNNING);
     }
     happen(SUPERVISOR_EVENT_READY, 1, 0, 0);
@@ -73,11 +73,11 @@ static void lost(void)
 {
     cr_assert(done(SUPERVISOR_ACTION_KILL, 2));
     const struct supervisor_action *start = done(SUPERVISOR_ACTION_START, 1);
-    cr_assert(start && start->value, "not with what it kept");
+    cr_assert(start && start->fresh, "not with what it kept");
     happen(SUPERVISOR_EVENT_DEATH, 2, CAUSE_DEPENDENCY, 0);
     happen(SUPERVISOR_EVENT_RESUME, 0, 0, 0);
     start = done(SUPERVISOR_ACTION_START, 1);
-    cr_assert(start && start->value, "said again as it was");
+    cr_assert(start && start->fresh, "said again as it was");
     happen(SUPERVISOR_EVENT_READY, 1, 0, 0);
     cr_assert_eq(state->service[2].state, SERVICE_STATE_STARTING);
     cr_assert_not(state->service[1].fresh);

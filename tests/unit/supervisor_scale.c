@@ -20,7 +20,7 @@
 
 static struct manifest *manifest;
 static struct supervisor_state *state;
-static struct supervisor_action action[4 * (MANY + 1) + 2];
+static struct supervisor_action action[6 * (MANY + 1) + 2];
 static uint64_t now = 1000 * MS;
 static volatile sig_atomic_t touched;
 

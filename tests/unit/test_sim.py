@@ -25,7 +25,7 @@ PLANTS = {
         "supervisor/core.c", "if (serving(state->service[j].state)) step_kill(",
         "if (state->service[j].state == SERVICE_STATE_RUNNING) step_kill(", "restarts with it|invariant"),
     "a new supervisor starts nothing": (
-        "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) step_act(step, SUPERVISOR_ACTION_START, i);", "",
+        "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) act_start(step, i);", "",
         "."),
     "a dead spare is taken for ever": (
         "supervisor/core_spare.c", "    s->spare = SPARE_NONE;\n    if (s->state == SERVICE_STATE_RUNNING)",

@@ -6,8 +6,9 @@
 #include "fuzz.h"
 #include "supervisor/core.h"
 
-#define SERVICES 6u
-#define MS       1000000ul
+#define SERVICES    6u
+#define ACTIONS_MAX (6 * SERVICES + 2) /* supervisor_actions_max */
+#define MS          1000000ul
 
 static struct file {
     struct manifest head;
@@ -69,9 +70,9 @@ static void service_check(const struct manifest *m, uint32_t i)
 
 static void actions_check(const struct supervisor_state *state, const struct supervisor_action *a, size_t n)
 {
-    check(n <= supervisor_actions_max(state->count));
+    check(n <= supervisor_actions_max(state->count) && supervisor_actions_max(SERVICES) == ACTIONS_MAX);
     for (size_t i = 0; i < n; i++) {
-        check(a[i].kind <= SUPERVISOR_ACTION_HALT && a[i].service < state->count);
+        check(a[i].kind <= SUPERVISOR_ACTION_SPARE_END && a[i].service < state->count);
         check(a[i].kind != SUPERVISOR_ACTION_START || a[i].service > 0);
         check(a[i].kind != SUPERVISOR_ACTION_KILL || a[i].service > 0);
     }
@@ -83,7 +84,7 @@ static void schedule_run(struct input *in, const struct manifest *m)
         room[sizeof(struct supervisor_state) / 8 + SERVICES * (sizeof(struct supervised) / 8 + 1)];
     static const enum cause cause[] = {CAUSE_PAGE_FAULT, CAUSE_EXIT, CAUSE_STALLED, CAUSE_KILLED};
     struct supervisor_state *state = (void *)room;
-    struct supervisor_action action[3 * SERVICES + 2];
+    struct supervisor_action action[ACTIONS_MAX];
     struct supervisor_event event = {.kind = SUPERVISOR_EVENT_BOOT};
     uint64_t now = 1000 * MS;
     supervisor_init(state, m);

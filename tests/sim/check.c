@@ -90,6 +90,9 @@ static void book_death(const struct supervisor_event *event, enum service_state 
     sometimes(HUNG_FOUND, event->cause == CAUSE_STALLED && plan.role[i] == ROLE_DRIVER);
     sometimes(ABSENT, is == SERVICE_STATE_ABSENT);
     bool back = world.had_previous && !world.state->service[i].has_previous;
+    const struct supervised *s = &world.state->service[i];
+    if (back && !s->on_probation && s->program != world.was_previous)
+        sim_fail("service %u is rolled back to program %u instead of %u", i, s->program, world.was_previous);
     sometimes(ROLLED_BACK, back && world.was_on_probation);
     sometimes(FELL_BACK, back && !world.was_on_probation);
     if (world.was_on_probation && !world.state->service[i].on_probation)

@@ -195,6 +195,7 @@ struct world {
 
     /* The checker's book. */
     bool was_on_probation, had_previous;                          /* the service of the event, before it */
+    uint32_t was_previous;                                        /* its program to come back to */
     uint64_t counted[SERVICES_MAX][SUPERVISOR_INTENSITY_MAX + 2]; /* times of counted deaths since reset */
     uint32_t counted_count[SERVICES_MAX];
     uint64_t spoilt[SERVICES_MAX]; /* bit n: checkpoint n was corrupted */

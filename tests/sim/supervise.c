@@ -148,6 +148,7 @@ static bool step(const struct supervisor_event *event)
           event->generation, event->cause, was);
     world.was_on_probation = world.state->service[event->service].on_probation;
     world.had_previous = world.state->service[event->service].has_previous;
+    world.was_previous = world.state->service[event->service].previous;
     size_t n = supervisor_step(world.state, event, world.now_ns, action, sizeof(action) / sizeof(action[0]));
     check_event(event, was);
     check_supervisor();

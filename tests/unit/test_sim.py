@@ -28,8 +28,9 @@ PLANTS = {
         "supervisor/core.c", "if (s->state == SERVICE_STATE_STARTING) act_start(step, i);", "",
         "."),
     "a dead spare is taken for ever": (
-        "supervisor/core_spare.c", "    s->spare = SPARE_NONE;\n    if (s->state == SERVICE_STATE_RUNNING)",
-        "    if (s->state == SERVICE_STATE_RUNNING)", "."),
+        "supervisor/core_spare.c", "    s->spare = SPARE_NONE;\n    s->spare_deaths +=", "    s->spare_deaths +=", "."),
+    "a bad version is not rolled back": (
+        "supervisor/core_spare.c", "    s->program = s->previous;\n", "", "."),
     "a spare outlives its service": (
         "supervisor/core.c", "    if (down_for_good(to)) spare_end(step, i);\n", "", "invariant|stands by for it"),
     "a spare's name is used twice": (

@@ -87,8 +87,22 @@ static bool identity_same(const struct record *a, const struct record *b)
            a->block_bytes == b->block_bytes;
 }
 
-/* Warm: the checkpoint is about this very disk, go on counting. Else ask the disk and start a new
- * record. */
+/* Cold: asks the disk and starts a new record. */
+static status_t identity_ask(struct driver *d, struct record now)
+{
+    disk = now;
+    disk.resets = 1;
+    until_checkpoint = CHECKPOINT_EVERY;
+    status_t status = serial_read(disk.serial);
+    if (status != OK) return status;
+    if (!record_valid(&disk)) return E_UNSUPPORTED;
+    log_line("%s: %lu sectors, blocks of %u, serial '%s'%s%s", startup()->name, disk.sectors,
+             disk.block_bytes, disk.serial, has(VIRTIO_BLK_F_RO) ? ", read-only" : "",
+             has(VIRTIO_BLK_F_FLUSH) ? "" : ", no flush");
+    return driver_checkpoint(d, &disk);
+}
+
+/* Warm: the checkpoint is about this very disk, go on counting. */
 static status_t identity_restore(struct driver *d, struct record now, const struct record *old)
 {
     if (old != NULL && identity_same(old, &now)) {
@@ -100,16 +114,7 @@ static status_t identity_restore(struct driver *d, struct record now, const stru
     if (old != NULL)
         log_line("%s: checkpoint is of another disk (%lu sectors, now %lu): cold start", startup()->name,
                  old->sectors, now.sectors);
-    disk = now;
-    disk.resets = 1;
-    until_checkpoint = CHECKPOINT_EVERY;
-    status_t status = serial_read(disk.serial);
-    if (status != OK) return status;
-    if (!record_valid(&disk)) return E_UNSUPPORTED;
-    log_line("%s: %lu sectors, blocks of %u, serial '%s'%s%s", startup()->name, disk.sectors,
-             disk.block_bytes, disk.serial, has(VIRTIO_BLK_F_RO) ? ", read-only" : "",
-             has(VIRTIO_BLK_F_FLUSH) ? "" : ", no flush");
-    return driver_checkpoint(d, &disk);
+    return identity_ask(d, now);
 }
 
 static struct driver_ops operations;

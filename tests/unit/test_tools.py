@@ -162,3 +162,9 @@ def test_compiled_manifest_names_its_programs():
     head = struct.pack("<QIIIHH", mkimage.abi_constant("MANIFEST_MAGIC"), mkimage.abi_constant("MANIFEST_VERSION"),
                        size, service.size, 2, 0)
     assert mkimage.images_named(head + groups + body) == ["supervisor", "virtio_blk"]
+
+
+def test_a_driver_needs_few_lines_about_recovery():
+    done = subprocess.run([sys.executable, str(ROOT / "tools/recovery_lines.py"), "drivers/virtio_blk"], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

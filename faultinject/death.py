@@ -49,8 +49,12 @@ class Checker:
         if e.event == "FENCE_DRAINED":
             self.drained(e, who, seen)
         if e.event == "FENCE_DONE" or len(seen) == len(STEPS):
-            self.ended += 1
-            if seen[0] is not None or who in self.started:  # else it never ran: its supervisor ended while making it
+            fell = e.event == "FENCE_DONE" and e.a == 0  # it is kept with all its pages; its end, if it comes, is another
+            self.ended += not fell
+            if fell:
+                self.started.add(who)
+            ran = seen[0] is not None or who in self.started  # else its supervisor ended while making it
+            if ran and not fell:
                 self.dead.add(who)
             del self.fences[who]
 

@@ -38,7 +38,8 @@ void chores(void)
     chores_by(watch_look());
     uint64_t now_ns = clock_ns();
     bool starting = shell.state->in_state[SERVICE_STATE_STARTING] != 0;
-    if (starting || now_ns < shell.quiet_ns) { /* start timeouts bound how often this happens */
+    bool busy = starting || now_ns < shell.quiet_ns;
+    if (busy && !graves_pile_up()) { /* start timeouts bound how often this happens */
         chores_by(now_ns + CHORE_DELAY_NS);
         return;
     }

@@ -113,8 +113,9 @@ void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup 
 bool spawn(uint32_t i, uint32_t generation, uint32_t program, bool fresh);
 bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
 bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program);
-void spare_drop(uint32_t i);                       /* ends it if it lives; to be buried later */
-void spare_again(uint32_t i);                      /* a new supervisor: its call is to come again */
+void spare_drop(uint32_t i);  /* ends it if it lives; to be buried later */
+void spare_again(uint32_t i); /* a new supervisor: its call is to come again */
+bool graves_pile_up(void);
 void grave_add(handle_t process, handle_t inject); /* dead: to be buried later */
 void bury_all(void);
 

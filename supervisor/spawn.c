@@ -346,6 +346,9 @@ void bury_all(void)
     while (graves) bury(&grave[--graves]);
 }
 
+/* Deaths come faster than it ever gets quiet: the dead would cost capabilities and pages without need. */
+bool graves_pile_up(void) { return graves >= GRAVES / 8; }
+
 void grave_add(handle_t process, handle_t inject)
 {
     if (graves == GRAVES) bury_all();

@@ -35,6 +35,19 @@ def violations(entries, iommu=True, **options):
     return death.check(entries, iommu, **options)["violations"]
 
 
+def fell(tsc, generation):
+    """A kept process: fenced, and it frees nothing."""
+    steps = died(tsc, generation, 0, ECHO, 0)
+    return steps[:-1] + [step(tsc + 6, "FENCE_DONE", ECHO, generation, a=0)]
+
+
+def test_a_kept_process_may_fall_and_end_later_but_once():
+    end = [x for x in died(60, 1, 0, ECHO, 0) if x.event != "DEATH"]
+    assert not violations(fell(40, 1) + end)
+    assert violations(fell(40, 1) + end + end), "it is gone by then"
+    assert violations(died(40, 1, 0, ECHO, 0) + end), "it was not kept"
+
+
 def test_a_good_trace_passes():
     result = death.check(good(), True)
     assert result == {"ended": 3, "with_dma": 2, "resets": 3, "lost_entries": 0, "violated": 0, "violations": []}

@@ -3,6 +3,7 @@
 #include "dma.h"
 #include "process.h"
 #include "frame.h"
+#include "sched.h"
 #include "trace.h"
 #include "print.h"
 
@@ -252,6 +253,14 @@ status_t dma_bus_master(struct dma *d, bool on)
     if (on && d->state != DMA_READY) return E_NOT_RESET;
     arch_bus_master(d->bdf, on);
     if (on) trace(TRACE_BUS_MASTER_ON, d->user ? d->user->object.tag : 0, d->bdf, 0);
+    return OK;
+}
+
+status_t dma_decode(struct dma *d, struct process *caller, bool on)
+{
+    if (d->object.owner != caller) return E_STATE;
+    sched_stop();
+    arch_pci_decode(d->bdf, on);
     return OK;
 }
 

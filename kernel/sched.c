@@ -272,6 +272,13 @@ void thread_stop(struct thread *t)
     if (c && c != arch_cpu()) arch_stop(c->bit, false);
 }
 
+void sched_stop(void)
+{
+    uint32_t mask = 0;
+    each_cpu(c) if (c->current && c != arch_cpu()) mask |= c->bit;
+    if (mask) arch_stop(mask, false);
+}
+
 void sched_leave(struct process *p)
 {
     uint32_t mask = 0;

@@ -92,6 +92,7 @@ void thread_block(struct thread *t, enum thread_state why); /* the running threa
 void sched_yield(void);
 void sched_timer(void);              /* the hardware timer fired */
 void sched_need_timer(uint64_t tsc); /* a deadline outside scheduling */
+void sched_stop(void);               /* no other CPU runs a process until the caller lets the lock go */
 /* No other CPU runs p's threads or holds its address space; or the TLB entries of what was just unmapped. */
 void sched_leave(struct process *p);
 void sched_flush(struct process *p);

@@ -649,6 +649,13 @@ static status_t sys_dma_bus_master(struct thread *t, struct context *c)
     return dma_bus_master(d, c->info != 0);
 }
 
+static status_t sys_dma_decode(struct thread *t, struct context *c)
+{
+    struct dma *d;
+    TRY(decode(t, c->handle, OBJECT_DMA, RIGHT_MANAGE, &d));
+    return dma_decode(d, t->process, c->info != 0);
+}
+
 /* --- Trace, faults, system ---------------------------------------------------------------------------------------------- */
 
 static status_t sys_trace_mark(struct thread *t, struct context *c)

@@ -239,6 +239,10 @@ static inline status_t sys_dma_reset_done(handle_t d)
 {
     return sys(SYS_dma_reset_done, d, 0, 0, 0, 0, 0).status;
 }
+static inline status_t sys_dma_decode(handle_t d, bool on)
+{
+    return sys(SYS_dma_decode, d, on, 0, 0, 0, 0).status;
+}
 static inline status_t sys_dma_bus_master(handle_t d, bool on)
 {
     return sys(SYS_dma_bus_master, d, on, 0, 0, 0, 0).status;

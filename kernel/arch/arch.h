@@ -93,6 +93,8 @@ bool arch_port_reserved(uint16_t base, uint32_t count); /* the kernel's own: deb
 bool arch_device_reserved(paddr_t p, uint64_t pages);   /* RAM, APICs: never given to a process */
 bool arch_pci_exists(uint32_t bdf);                     /* bdf: bus<<8 | device<<3 | function */
 void arch_bus_master(uint32_t bdf, bool on);            /* PCI command register, bit 2 */
+/* Bits 0 and 1, and INTx off: the function answers at its BARs' addresses, or not. No other CPU runs a process. */
+void arch_pci_decode(uint32_t bdf, bool on);
 void arch_debug_write(const char *text, size_t length);
 void arch_power(enum system_op op) __attribute__((noreturn));
 void arch_freeze(void);                          /* all other CPUs stop for good: a panic speaks alone */

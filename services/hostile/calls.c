@@ -93,6 +93,7 @@ static void wrong_types(void)
     REFUSED(E_TYPE, sys_dma_attach(n));
     REFUSED_VALUE(E_TYPE, sys_dma_map(n, child_image(), 0, 1, RIGHT_READ));
     REFUSED(E_TYPE, sys_dma_bus_master(n, true));
+    REFUSED(E_TYPE, sys_dma_decode(n, true));
     REFUSED_VALUE(E_TYPE, sys_inject(n, n, INJECT_ARM, 0, 0, 0));
     REFUSED(E_TYPE, sys_system(n, SYSTEM_POWER_OFF));
     REFUSED(E_TYPE, sys_log(n, "x", 1));

@@ -12,10 +12,7 @@
 #define PCI_SECONDARY_BUS  0x19 /* 8, bridges */
 #define PCI_CAPABILITIES   0x34 /* 8, head of the list */
 
-#define PCI_COMMAND_IO           0x0001u
-#define PCI_COMMAND_MEMORY       0x0002u
 #define PCI_COMMAND_BUS_MASTER   0x0004u
-#define PCI_COMMAND_INTX_DISABLE 0x0400u
 #define PCI_STATUS_CAPABILITIES  0x0010u
 #define PCI_HEADER_MULTIFUNCTION 0x80u
 #define PCI_HEADER_KIND          0x7fu

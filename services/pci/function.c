@@ -33,13 +33,12 @@ static uint32_t bar_size(struct function *f, uint32_t n, struct bar *bar)
     return wide ? 2 : 1;
 }
 
-static void bars_size(struct claim *c)
+static status_t bars_size(struct claim *c)
 {
-    struct function *f = c->function;
-    uint16_t command = config_read16(f, PCI_COMMAND) & (uint16_t)~PCI_COMMAND_BUS_MASTER;
-    config_write16(f, PCI_COMMAND, command & (uint16_t) ~(PCI_COMMAND_MEMORY | PCI_COMMAND_IO));
-    for (uint32_t n = 0; n < BARS;) n += bar_size(f, n, &c->bar[n]);
-    config_write16(f, PCI_COMMAND, command | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
+    status_t status = sys_dma_decode(c->made, false);
+    if (status != OK) return status;
+    for (uint32_t n = 0; n < BARS;) n += bar_size(c->function, n, &c->bar[n]);
+    return sys_dma_decode(c->made, true);
 }
 
 /* Offset of a capability, 0 if there is none. */
@@ -152,6 +151,7 @@ static status_t dma_prepare(struct claim *c)
     struct sys_result dma = sys_dma_create(root, c->function->bdf);
     if (dma.status != OK) return dma.status;
     struct sys_result shared = sys_cap_derive(dma.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
+    c->made = dma.value;
     c->dma = shared.value;
     return shared.status;
 }
@@ -162,7 +162,8 @@ status_t claim_prepare(struct claim *c)
     if (c->function->header != PCI_HEADER_DEVICE) return E_UNSUPPORTED;
     status_t status = dma_prepare(c); /* first: it turns bus-mastering off */
     if (status != OK) return status;
-    bars_size(c);
+    status = bars_size(c);
+    if (status != OK) return status;
     status = msix_prepare(c, &table, &pba);
     if (status != OK) return status;
     status = bars_prepare(c, &table, &pba);

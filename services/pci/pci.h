@@ -37,6 +37,7 @@ struct claim {
     struct function *function;
     uint16_t service, index; /* position in the service's pci list */
     handle_t config, dma;
+    handle_t made; /* what dma is derived from */
     struct bar bar[BARS];
     struct msix msix;
     handle_t irq[IRQS_MAX];      /* made at the first request */

@@ -66,6 +66,7 @@ static const struct rule {
     [SYS_dma_unmap] = {OBJECT_DMA, RIGHT_MANAGE, false},
     [SYS_dma_reset_done] = {OBJECT_DMA, RIGHT_MANAGE, false},
     [SYS_dma_bus_master] = {OBJECT_DMA, RIGHT_MANAGE, false},
+    [SYS_dma_decode] = {OBJECT_DMA, RIGHT_MANAGE, false},
     [SYS_inject] = {OBJECT_INJECT, 0, false},
 };
 
@@ -95,6 +96,7 @@ static const uint16_t weights[SYSCALL_COUNT] = {
     [SYS_dma_attach] = 15,    [SYS_dma_map] = 20,
     [SYS_dma_unmap] = 8,      [SYS_dma_reset_done] = 12,
     [SYS_dma_bus_master] = 8, [SYS_inject] = 6,
+    [SYS_dma_decode] = 5,
 };
 
 static unsigned random_number(void)
@@ -186,6 +188,7 @@ static void arguments_hardware(struct call *c)
         c->a[4] = RW;
         break;
     case SYS_dma_unmap: c->a[1] = HOST_RAM_BASE + below(HOST_RAM_PAGES) * PAGE_SIZE; break;
+    case SYS_dma_decode:
     case SYS_dma_bus_master: c->a[1] = below(2); break;
     case SYS_inject:
         c->a[1] = random_handle(OBJECT_PROCESS);

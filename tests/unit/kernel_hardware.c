@@ -317,6 +317,19 @@ Test(hardware, dma_needs_a_confirmed_reset)
     cr_assert(host.bus_master[BDF]);
 }
 
+Test(hardware, a_domains_creator_alone_moves_device_memory)
+{
+    struct driver d = driver_make();
+    expect_ok(sys(dma_reset_done, d.dma));
+    expect_status(sys(dma_decode, d.dma, 0), E_STATE);
+    run_as(root_thread());
+    expect_ok(sys(dma_decode, domain, 1));
+    cr_assert_neq(host.decode, 0);
+    expect_status(sys(dma_decode, make(cap_derive, domain, 0, 0), 0), E_RIGHTS);
+    expect_status(sys(dma_decode, boot_root, 0), E_TYPE);
+    cr_assert_neq(host.decode, 0);
+}
+
 Test(hardware, dma_that_is_refused)
 {
     struct driver d = driver_make();

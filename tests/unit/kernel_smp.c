@@ -87,6 +87,20 @@ Test(smp, a_process_that_runs_elsewhere_is_stopped_before_it_dies)
     settle();
 }
 
+Test(smp, nobody_else_runs_while_device_memory_moves)
+{
+    child_on(1, 10, 1u << 1), child_on(2, 10, 1u << 3);
+    settle();
+    handle_t domain = make(dma_create, boot_root, HOST_PCI_FIRST + 8);
+    uint64_t stops = host.stops;
+    expect_ok(sys(dma_decode, domain, 1));
+    cr_assert_eq(host.stops, stops + 2, "CPU 2 is idle");
+    cr_assert_eq(host.decode, 1u << 1);
+    expect_ok(sys(dma_decode, domain, 0));
+    cr_assert_eq(host.decode, 0);
+    settle();
+}
+
 Test(smp, what_is_unmapped_is_gone_from_every_tlb)
 {
     struct child c = child_on(1, 10, 1u << 1);

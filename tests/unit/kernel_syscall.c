@@ -82,6 +82,7 @@ static enum object_type wanted(unsigned number)
     case SYS_dma_map:
     case SYS_dma_unmap:
     case SYS_dma_reset_done:
+    case SYS_dma_decode:
     case SYS_dma_bus_master: return OBJECT_DMA;
     case SYS_trace_mark:
     case SYS_log: return OBJECT_TRACE;

@@ -20,6 +20,9 @@ struct sys_result {
 #define TABLE   0xfe001000ul /* physical address of the MSI-X table */
 #define HANDLES 256
 
+#define COMMAND_IO     1u /* what the kernel changes in PCI_COMMAND */
+#define COMMAND_MEMORY 2u
+
 static uint8_t ecam[BUSES_N][1 << 20] __attribute__((aligned(4096)));
 static uint8_t table_page[PAGE_SIZE] __attribute__((aligned(4096)));
 static uint8_t ram_page[PAGE_SIZE] __attribute__((aligned(4096)));
@@ -54,7 +57,16 @@ static inline struct sys_result sys_cap_derive(handle_t h, uint32_t rights, uint
 }
 static inline struct sys_result sys_dma_create(handle_t r, uint32_t bdf)
 {
-    return bdf < 0x10000 ? give() : (struct sys_result){E_ARGUMENT, r, 0};
+    if (bdf >= 0x10000) return (struct sys_result){E_ARGUMENT, r, 0};
+    device[next_handle].paddr = bdf;
+    return give();
+}
+static inline status_t sys_dma_decode(handle_t dma, bool on)
+{
+    uint64_t bdf = device[dma].paddr;
+    uint16_t *command = (uint16_t *)&ecam[bdf >> 8][(bdf & 0xff) * PAGE_SIZE + 4];
+    *command = (uint16_t)((*command & ~(COMMAND_MEMORY | COMMAND_IO)) | (on ? COMMAND_MEMORY : 0));
+    return OK;
 }
 static inline struct sys_result sys_irq_create(handle_t r, int kind, uint32_t n, handle_t table,
                                                uint32_t entry, uint32_t limit)
@@ -76,7 +88,7 @@ static void config_write32(struct function *f, uint32_t at, uint32_t value)
 {
     uint32_t n = (at - PCI_BAR_0) / 4;
     if (at >= PCI_BAR_0 && n < BARS && value == ~0u) {
-        cr_assert_not(config_read16(f, PCI_COMMAND) & PCI_COMMAND_MEMORY, "sized with decode on");
+        cr_assert_not(config_read16(f, PCI_COMMAND) & COMMAND_MEMORY, "sized with decode on");
         value = bar_mask[n];
     }
     config_write32_plain(f, at, value);
@@ -178,7 +190,7 @@ Test(pci, more_functions_than_the_table_holds, .init = setup)
 static uint8_t *virtio_put(void)
 {
     uint8_t *c = function_put(0, 4, 0, 0x10421af4, 0);
-    put16(c, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_BUS_MASTER | PCI_COMMAND_IO);
+    put16(c, PCI_COMMAND, COMMAND_MEMORY | PCI_COMMAND_BUS_MASTER | COMMAND_IO);
     put16(c, PCI_STATUS, PCI_STATUS_CAPABILITIES);
     put32(c, PCI_BAR_0 + 4, TABLE), bar_mask[1] = 0xfffff000;
     put32(c, PCI_BAR_0 + 16, 0x0000000c), put32(c, PCI_BAR_0 + 20, 8); /* at 32 GiB */
@@ -209,8 +221,7 @@ Test(pci, claim_of_a_virtio_function, .init = setup)
     cr_assert(c.bar[1].bytes == 0x1000 && c.bar[1].memory == 0, "the MSI-X table is never handed out");
     cr_assert(c.bar[0].bytes == 0 && c.bar[5].bytes == 0);
     cr_assert_eq(c.msix.entries, 2);
-    cr_assert_eq(config_read16(c.function, PCI_COMMAND),
-                 PCI_COMMAND_MEMORY | PCI_COMMAND_IO | PCI_COMMAND_INTX_DISABLE);
+    cr_assert_eq(config_read16(c.function, PCI_COMMAND), COMMAND_MEMORY);
     cr_assert_eq(config_read16(c.function, 0x98 + MSIX_CONTROL), MSIX_CONTROL_ENABLE | 1);
     cr_assert(table_page[12] == MSIX_ENTRY_MASKED && table_page[28] == MSIX_ENTRY_MASKED &&
               table_page[44] == 0);

@@ -434,6 +434,15 @@ void arch_bus_master(uint32_t bdf, bool on)
     host.bus_master[bdf] = on;
 }
 
+void arch_pci_decode(uint32_t bdf, bool on)
+{
+    if (!arch_pci_exists(bdf)) kernel_panic("host: no PCI function %x", bdf);
+    each_cpu(c) if (c->current && c != arch_cpu() && !host.cpu[c->id].kicked)
+        kernel_panic("host: CPU %u runs while device memory moves", c->id);
+    uint32_t bit = 1u << (bdf - HOST_PCI_FIRST) / 8;
+    host.decode = on ? host.decode | bit : host.decode & ~bit;
+}
+
 void arch_debug_write(const char *text, size_t length)
 {
     if (length > HOST_LOG_BYTES) length = HOST_LOG_BYTES;

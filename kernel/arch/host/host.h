@@ -59,6 +59,7 @@ struct host {
     struct host_port_write port_last;
     uint64_t port_reads, port_writes;
     bool bus_master[0x10000];     /* by bdf */
+    uint32_t decode;              /* bit n: function HOST_PCI_FIRST + 8n answers at its BARs */
     uint32_t iommu;               /* set before kernel_main: the machine has one */
     char log[HOST_LOG_BYTES + 1]; /* the debug port, from the last wrap; zero-terminated */
     size_t log_length;

@@ -122,7 +122,10 @@ bool arch_device_reserved(paddr_t p, uint64_t pages)
 }
 
 #define PCI_COMMAND        4
+#define PCI_COMMAND_IO     1u
+#define PCI_COMMAND_MEMORY 2u
 #define PCI_COMMAND_MASTER 4u
+#define PCI_COMMAND_NOINTX 0x400u
 #define PCI_HEADER         14
 #define PCI_HEADER_KIND    0x7f
 #define PCI_HEADER_BRIDGE  1
@@ -153,13 +156,23 @@ bool pci_behind(uint32_t bridge, uint32_t bdf)
            bdf >> 8 >= config[PCI_SECONDARY] && bdf >> 8 <= config[PCI_SUBORDINATE];
 }
 
-void arch_bus_master(uint32_t bdf, bool on)
+static void command_change(uint32_t bdf, uint32_t off, uint32_t on)
 {
     volatile uint16_t *config = pci_config(bdf);
-    if (!config || config[0] == 0xffff) return; /* unplugged: it masters nothing */
-    uint16_t command = config[PCI_COMMAND / 2];
-    config[PCI_COMMAND / 2] = (uint16_t)(on ? command | PCI_COMMAND_MASTER : command & ~PCI_COMMAND_MASTER);
+    if (!config || config[0] == 0xffff) return; /* unplugged: it does nothing */
+    config[PCI_COMMAND / 2] = (uint16_t)((config[PCI_COMMAND / 2] & ~off) | on);
     (void)config[PCI_COMMAND / 2]; /* the write has arrived */
+}
+
+void arch_bus_master(uint32_t bdf, bool on)
+{
+    command_change(bdf, PCI_COMMAND_MASTER, on ? PCI_COMMAND_MASTER : 0);
+}
+
+void arch_pci_decode(uint32_t bdf, bool on)
+{
+    command_change(bdf, PCI_COMMAND_IO | PCI_COMMAND_MEMORY,
+                   on ? PCI_COMMAND_MEMORY | PCI_COMMAND_NOINTX : 0);
 }
 
 /* --- Power -------------------------------------------------------------------------------------------------- */

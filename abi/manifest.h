@@ -8,12 +8,13 @@
 #include "types.h"
 
 #define MANIFEST_MAGIC    0x31494e414d504f43ul /* "COPMANI1" */
-#define MANIFEST_VERSION  2
+#define MANIFEST_VERSION  3
 #define MANIFEST_SERVICES 2048
 #define MANIFEST_DEPENDS  8
 #define MANIFEST_PORTS    2
 #define MANIFEST_IRQS     2
 #define MANIFEST_PCI      2
+#define MANIFEST_GROUPS   16
 #define MANIFEST_NAME_MAX 24
 #define MANIFEST_NONE     0xffffu
 
@@ -95,14 +96,16 @@ struct manifest_service {
 };
 struct manifest_group {
     char name[MANIFEST_NAME_MAX];
-    uint16_t strategy, reserved; /* enum strategy; order of services in service[] is start order */
+    uint16_t strategy; /* enum strategy; order of services in service[] is start order */
+    uint16_t inside;   /* 1 + index of the group that it is a member of, which comes before it; 0: none */
+    uint32_t intensity, period_ms; /* more failures of members within period: it fails; 0 ms: not counted */
 };
 struct manifest {
     uint64_t magic;
     uint32_t version, size; /* bytes of the whole */
     uint32_t service_size;  /* sizeof(struct manifest_service) */
     uint16_t service_count, group_count;
-    struct manifest_group group[16];
+    struct manifest_group group[MANIFEST_GROUPS];
     struct manifest_service service[]; /* sorted so that dependencies come first */
 };
 

@@ -9,7 +9,7 @@
  *   GAVE_UP   on_death (intensity), judge (a service it restarts with gave up; generations ran out)
  *   ABSENT    on_death (optional, device not found; or refused), judge (optional, depends on an absent one)
  *   DONE      on_death (restart kind), on_stop
- * A one_for_all group stops and starts as one. A rest_for_one group is the same as restart-with edges from each member to all earlier members.
+ * A one_for_all group stops and starts as one (of groups in groups: core_group.c). A rest_for_one group is the same as restart-with edges from each member to all earlier members.
  * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all, but for
  * one_for_all groups, whose members look at each other: passes go on until nobody is stale. The
  * pass visits only those whose verdict may have changed (core_index.h): a step costs as much as it affects.
@@ -31,11 +31,6 @@ uint32_t supervisor_live(const struct supervisor_state *state)
     for (enum service_state s = 0; s < SERVICE_STATES; s++)
         if (supervisor_state_live(s)) live += state->in_state[s];
     return live;
-}
-
-static bool serving(enum service_state state)
-{
-    return state == SERVICE_STATE_STARTING || state == SERVICE_STATE_RUNNING;
 }
 
 struct supervisor_action *step_act(struct step *step, enum supervisor_action_kind kind, uint32_t i)
@@ -89,7 +84,7 @@ static void report(struct step *step, uint32_t i)
 /* Ends a live process; the death it leads to is handled by the state it dies in. */
 void step_kill(struct step *step, uint32_t i, enum service_state to, enum cause cause)
 {
-    ASSERT(serving(step->state->service[i].state));
+    ASSERT(supervisor_serving(step->state->service[i].state));
     step_act(step, SUPERVISOR_ACTION_KILL, i)->cause = cause;
     step->state->service[i].condemned_for = cause;
     step_enter(step, i, to, SUPERVISOR_NEVER);
@@ -108,14 +103,10 @@ void stop_followers(struct step *step, uint32_t i)
     index_followers(state, i);
     for (uint32_t j; (j = set_highest(&state->marked)) != SET_NONE;) {
         set_remove(&state->marked, j);
-        if (serving(state->service[j].state)) step_kill(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
+        if (supervisor_serving(state->service[j].state))
+            step_kill(step, j, SERVICE_STATE_STOPPING, CAUSE_DEPENDENCY);
     }
 }
-
-/* In order of precedence. */
-enum verdict { VERDICT_START, VERDICT_WAIT, VERDICT_LEAVE, VERDICT_GIVE_UP };
-
-static enum verdict worse(enum verdict a, enum verdict b) { return a > b ? a : b; }
 
 static enum verdict verdict_of_edge(const struct supervisor_state *state, uint32_t i,
                                     const struct manifest_depend *edge)
@@ -131,7 +122,7 @@ static enum verdict verdict_of_edge(const struct supervisor_state *state, uint32
 }
 
 /* What an earlier member of a rest_for_one group means for later ones. */
-static enum verdict verdict_of_member(enum service_state state)
+enum verdict verdict_of_member(enum service_state state)
 {
     switch (state) {
     case SERVICE_STATE_RUNNING:
@@ -142,18 +133,21 @@ static enum verdict verdict_of_member(enum service_state state)
     }
 }
 
+/* What a member of a one_for_all group means for the others. */
+enum verdict verdict_of_partner(const struct supervised *s)
+{
+    if (s->state == SERVICE_STATE_GAVE_UP && s->cause != CAUSE_DEPENDENCY) return VERDICT_GIVE_UP;
+    bool down = s->state == SERVICE_STATE_FAILING || s->state == SERVICE_STATE_STOPPING ||
+                s->state == SERVICE_STATE_BACKOFF;
+    return down ? VERDICT_WAIT : VERDICT_START;
+}
+
 /* Members of a one_for_all group start together: not before the last of them is down and has waited. */
 static enum verdict verdict_of_all(const struct supervisor_state *state, uint32_t i)
 {
     enum verdict verdict = VERDICT_START;
-    for (uint32_t j = index_first_of_all(state, i); j != SET_NONE; j = state->service[j].next_member) {
-        const struct supervised *s = &state->service[j];
-        if (j == i) continue;
-        if (s->state == SERVICE_STATE_GAVE_UP && s->cause != CAUSE_DEPENDENCY) return VERDICT_GIVE_UP;
-        if (s->state == SERVICE_STATE_FAILING || s->state == SERVICE_STATE_STOPPING ||
-            s->state == SERVICE_STATE_BACKOFF)
-            verdict = VERDICT_WAIT;
-    }
+    for (uint32_t j = index_first_of_all(state, i); j != SET_NONE; j = state->service[j].next_member)
+        if (j != i) verdict = verdict_worse(verdict, verdict_of_partner(&state->service[j]));
     return verdict;
 }
 
@@ -170,16 +164,16 @@ static enum verdict verdict_of_group(const struct supervisor_state *state, uint3
     if (state->manifest->group[g].strategy == STRATEGY_ONE_FOR_ALL) return verdict_of_all(state, i);
     struct order *o = &group[g];
     for (; o->next != i; o->next = state->service[o->next].next_member)
-        o->verdict = worse(o->verdict, verdict_of_member(state->service[o->next].state));
+        o->verdict = verdict_worse(o->verdict, verdict_of_member(state->service[o->next].state));
     return o->verdict;
 }
 
 static enum verdict verdict_of(const struct supervisor_state *state, uint32_t i, struct order group[])
 {
     const struct manifest_service *m = entry_of(state, i);
-    enum verdict verdict = verdict_of_group(state, i, group);
+    enum verdict verdict = verdict_worse(verdict_of_group(state, i, group), verdict_of_tree(state, i));
     for (uint32_t d = 0; d < m->depend_count; d++)
-        verdict = worse(verdict, verdict_of_edge(state, i, &m->depend[d]));
+        verdict = verdict_worse(verdict, verdict_of_edge(state, i, &m->depend[d]));
     return verdict;
 }
 
@@ -302,22 +296,28 @@ static void forget_deaths(struct supervised *s)
     s->backoff_level = 0;
 }
 
-/* The next rung: whatever it restarts with is restarted, which counts there and not here. False: there is
- * nothing such that serves, or its policy wants no such thing. */
-static bool escalate(struct step *step, uint32_t i)
+/* Whatever it restarts with is restarted, which counts there and not here. False: nothing such serves. */
+static bool subtree_restart(struct step *step, uint32_t i)
 {
     const struct manifest_service *m = entry_of(step->state, i);
     bool any = false;
-    if (m->on_give_up != GIVE_UP_ESCALATE) return false;
     for (uint32_t d = m->depend_count; d-- > 0;) {
         uint32_t below = m->depend[d].service;
-        if (m->depend[d].kind != DEPEND_RESTART_WITH || !serving(step->state->service[below].state)) continue;
+        bool serves = supervisor_serving(step->state->service[below].state);
+        if (m->depend[d].kind != DEPEND_RESTART_WITH || !serves) continue;
         fail(step, below, CAUSE_ESCALATED);
         any = true;
     }
-    if (!any) return false;
+    return any;
+}
+
+/* The next rungs: the subtree, then the group. False: there is neither, or its policy wants no such thing. */
+static bool escalate(struct step *step, uint32_t i, enum give_up_reason reason)
+{
+    bool of_group = reason == REASON_GROUP;
+    if (!of_group && entry_of(step->state, i)->on_give_up != GIVE_UP_ESCALATE) return false;
+    if ((of_group || !subtree_restart(step, i)) && !group_fail(step, i, reason)) return false;
     forget_deaths(&step->state->service[i]);
-    step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
     report(step, i);
     return true;
 }
@@ -354,6 +354,30 @@ static bool crash_count(struct step *step, uint32_t i, const struct supervisor_e
     s->crash_cause = event->cause;
     s->crash_address = event->address;
     return breaker == 0 || s->crashes < breaker;
+}
+
+/* Counts a death. REASON_NONE: it is tried again as it is. */
+static enum give_up_reason death_count(struct step *step, uint32_t i, const struct supervisor_event *event)
+{
+    forgive(step, i);
+    bool within = window_count(step, i), new = crash_count(step, i, event), held = group_count(step, i);
+    if (!held) return REASON_GROUP;
+    return !within ? REASON_INTENSITY : !new ? REASON_BREAKER : REASON_NONE;
+}
+
+/* It is no use to restart it alone. It waits meanwhile: others that are stopped do not take it with them. */
+static void climb(struct step *step, uint32_t i, enum give_up_reason reason)
+{
+    step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+    if (escalate(step, i, reason)) return;
+    if (version_roll_back(step, i)) {
+        forget_deaths(&step->state->service[i]);
+        group_forget(step->state, i);
+        return;
+    }
+    step->state->service[i].fresh = true;
+    stop_followers(step, i); /* of one that was to go on */
+    give_up(step, i, reason);
 }
 
 /* --- Events --------------------------------------------------------------------------------- */
@@ -421,18 +445,9 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
     }
     /* Followers are fenced before the service they hold things of is made again. */
     if (!goes_on(step, i, event)) stop_followers(step, i);
-    forgive(step, i);
-    bool within = window_count(step, i), new = crash_count(step, i, event);
-    if ((!within || !new) && escalate(step, i)) return;
-    if ((!within || !new) && version_roll_back(step, i)) {
-        forget_deaths(&step->state->service[i]);
-        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
-        return;
-    }
-    if (!within || !new) {
-        step->state->service[i].fresh = true;
-        stop_followers(step, i); /* of one that was to go on */
-        give_up(step, i, within ? REASON_BREAKER : REASON_INTENSITY);
+    enum give_up_reason reason = death_count(step, i, event);
+    if (reason != REASON_NONE) {
+        climb(step, i, reason);
         return;
     }
     uint64_t wait_ns = backoff_ns(step->state, i);
@@ -463,7 +478,7 @@ static void on_death(struct step *step, uint32_t i, const struct supervisor_even
 
 static void on_complaint(struct step *step, uint32_t i, enum cause cause)
 {
-    if (serving(step->state->service[i].state)) fail(step, i, cause);
+    if (supervisor_serving(step->state->service[i].state)) fail(step, i, cause);
 }
 
 static void on_tick(struct step *step)
@@ -495,6 +510,7 @@ static void on_reset(struct step *step, uint32_t i)
     if (was != SERVICE_STATE_GAVE_UP && was != SERVICE_STATE_ABSENT && was != SERVICE_STATE_DONE) return;
     stop_followers(step, i); /* of a service that was DONE */
     forget_deaths(&state->service[i]);
+    group_forget(state, i);
     step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
 }
 
@@ -505,7 +521,7 @@ static void on_stop(struct step *step, uint64_t code)
     state->phase = PHASE_STOPPING;
     state->halt_code = code;
     for (uint32_t i = state->count - 1; i > 0; i--) {
-        if (serving(state->service[i].state))
+        if (supervisor_serving(state->service[i].state))
             step_kill(step, i, SERVICE_STATE_STOPPING, CAUSE_SHUTDOWN);
         else if (!supervisor_state_live(state->service[i].state))
             step_enter(step, i, SERVICE_STATE_DONE, SUPERVISOR_NEVER);

@@ -64,7 +64,7 @@ struct supervisor_action {
     enum give_up_reason reason; /* REPORT of GAVE_UP */
     bool fresh;                 /* START: not with what it kept */
     uint32_t value;             /* MARK: enum mark; REPORT: enum service_state; START, SPARE: program */
-    uint64_t ns;                /* TIMER: when; REPORT of BACKOFF: until when; HALT: code */
+    uint64_t ns; /* TIMER: when; REPORT of BACKOFF: until when; HALT: code; MARK of GROUP_FAILED: which */
 };
 
 struct supervised { /* what the core knows of one service */
@@ -106,6 +106,14 @@ struct service_set {
     uint64_t summary; /* bit w: word[w] is not 0 */
     uint64_t word[MANIFEST_SERVICES / 64];
 };
+struct group_state {            /* core_group.c */
+    uint32_t failures;          /* how often it failed in the group around it */
+    uint32_t last;              /* the service whose death was one too many, the last time */
+    enum give_up_reason reason; /* why, of that one */
+    bool gave_up;               /* there was no group around it to fail in, or all have failed */
+    uint32_t count;
+    uint64_t at[SUPERVISOR_INTENSITY_MAX + 1]; /* times of counted failures of its members */
+};
 enum supervisor_phase { PHASE_NEW, PHASE_RUN, PHASE_STOPPING, PHASE_HALTED };
 struct supervisor_state {
     const struct manifest *manifest; /* checked by manifest_check: sorted, in range */
@@ -114,10 +122,11 @@ struct supervisor_state {
     uint64_t timer_ns; /* the earliest TIMER asked for and not answered by a TICK */
     uint64_t halt_code;
     uint32_t deaths, restarts;
-    uint32_t in_state[SERVICE_STATES]; /* how many services, [0] aside */
-    struct service_set stale;          /* may need another verdict; empty between steps of PHASE_RUN */
-    struct service_set marked;         /* scratch of one step; empty between steps */
-    uint16_t first_member[16];         /* of each group; 0: none */
+    uint32_t in_state[SERVICE_STATES];      /* how many services, [0] aside */
+    struct service_set stale;               /* may need another verdict; empty between steps of PHASE_RUN */
+    struct service_set marked;              /* scratch of one step; empty between steps */
+    uint16_t first_member[MANIFEST_GROUPS]; /* of each group; 0: none */
+    struct group_state group[MANIFEST_GROUPS];
     uint32_t deadlines;
     uint16_t deadline[MANIFEST_SERVICES + 1]; /* a heap of services from [1] on, the soonest first */
     struct supervised service[];              /* [0] is the supervisor itself */
@@ -127,7 +136,7 @@ static inline size_t supervisor_state_size(uint32_t count)
 {
     return sizeof(struct supervisor_state) + count * sizeof(struct supervised);
 }
-/* No step makes more actions than this: KILL or START with three MARKs, REPORT and SPARE_END a service; TIMER; HALT. */
+/* No step makes more actions than this: KILL or START with three MARKs (a fourth instead of SPARE_END), REPORT and SPARE_END a service; TIMER; HALT. */
 static inline size_t supervisor_actions_max(uint32_t count) { return 6 * (size_t)count + 2; }
 
 /* state: supervisor_state_size(manifest->service_count) bytes; manifest outlives it. */

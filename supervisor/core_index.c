@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Sets, reverse edges and deadlines of the policy core (core_index.h). */
 #include "core_index.h"
+#include "core_step.h"
 
 _Static_assert(MANIFEST_SERVICES <= 64 * 64, "a set has two levels");
 _Static_assert(MANIFEST_SERVICES *MANIFEST_DEPENDS <= UINT16_MAX, "an edge has a 16-bit name");
@@ -73,6 +74,24 @@ uint32_t index_first_of_all(const struct supervisor_state *state, uint32_t i)
     return state->first_member[state->manifest->service[i].group];
 }
 
+static bool nested(const struct supervisor_state *state, uint16_t group, uint16_t outer)
+{
+    return group != outer && group_within(state, group, outer);
+}
+
+/* All of a tree of several groups. */
+static void affect_tree(struct supervisor_state *state, uint16_t own)
+{
+    uint16_t root = own;
+    uint32_t groups = 0;
+    while (group_outer(state, root) != MANIFEST_NONE) root = group_outer(state, root);
+    for (uint16_t g = 0; g < state->manifest->group_count; g++) groups += group_within(state, g, root);
+    for (uint16_t g = 0; groups > 1 && g < state->manifest->group_count; g++)
+        for (uint32_t j = group_within(state, g, root) ? state->first_member[g] : SET_NONE; j != SET_NONE;
+             j = state->service[j].next_member)
+            set_add(&state->stale, j);
+}
+
 void index_affected(struct supervisor_state *state, uint32_t i)
 {
     for (uint16_t edge = state->service[i].first_edge; edge; edge = *next_edge(state, edge))
@@ -81,6 +100,8 @@ void index_affected(struct supervisor_state *state, uint32_t i)
         set_add(&state->stale, j);
     for (uint32_t j = index_first_of_all(state, i); j != SET_NONE; j = state->service[j].next_member)
         set_add(&state->stale, j);
+    if (state->manifest->service[i].group != MANIFEST_NONE)
+        affect_tree(state, state->manifest->service[i].group);
 }
 
 /* What is DONE restarts with nobody any more, and nobody with it. */
@@ -97,6 +118,19 @@ static bool mark(struct supervisor_state *state, uint32_t leader, uint32_t i)
     return i < leader;
 }
 
+/* What is nested in the group of the leader restarts with it, by the group's strategy. */
+static bool mark_nested(struct supervisor_state *state, uint32_t leader)
+{
+    uint16_t own = state->manifest->service[leader].group;
+    bool again = false, all = group_is(state, leader, STRATEGY_ONE_FOR_ALL);
+    if (!all && !group_is(state, leader, STRATEGY_REST_FOR_ONE)) return false;
+    for (uint16_t g = 0; g < state->manifest->group_count; g++)
+        for (uint32_t j = nested(state, g, own) ? state->first_member[g] : SET_NONE; j != SET_NONE;
+             j = state->service[j].next_member)
+            if (all || j > leader) again |= mark(state, leader, j);
+    return again;
+}
+
 static bool mark_followers_of(struct supervisor_state *state, uint32_t leader)
 {
     bool again = false;
@@ -108,7 +142,7 @@ static bool mark_followers_of(struct supervisor_state *state, uint32_t leader)
     if (member != SET_NONE) again |= mark(state, leader, member);
     for (uint32_t j = index_first_of_all(state, leader); j != SET_NONE; j = state->service[j].next_member)
         again |= mark(state, leader, j);
-    return again;
+    return mark_nested(state, leader) || again;
 }
 
 /* Followers come after what they follow, but for the members of a one_for_all group. */

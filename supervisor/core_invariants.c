@@ -47,38 +47,51 @@ static bool inv_follower(const struct supervisor_state *state, uint32_t i)
     return true;
 }
 
-/* In a rest_for_one group nobody serves after a member that does not, unless that one is only
- * failing. */
-static bool inv_group(const struct supervisor_state *state, uint32_t i)
+/* Where restarts go in order, nobody serves after a member that does not, unless that one is only failing. */
+static bool inv_order(const struct supervisor_state *state, uint32_t i, uint16_t group)
 {
-    const struct manifest_service *m = &state->manifest->service[i];
-    enum service_state own = state->service[i].state;
-    if (m->group == MANIFEST_NONE || state->manifest->group[m->group].strategy != STRATEGY_REST_FOR_ONE)
-        return true;
-    if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
     for (uint32_t j = 1; j < i; j++) {
         enum service_state other = state->service[j].state;
         bool held = other == SERVICE_STATE_RUNNING || other == SERVICE_STATE_FAILING ||
                     other == SERVICE_STATE_DONE || other == SERVICE_STATE_ABSENT;
         held = held || supervisor_keeps(state, j);
-        if (state->manifest->service[j].group == m->group && !held) return false;
+        if (state->manifest->service[j].group == group && !held) return false;
     }
     return true;
 }
 
 /* A one_for_all group is up as a whole or not at all, while nobody of it is only failing. */
-static bool inv_all(const struct supervisor_state *state, uint32_t i)
+static bool inv_all(const struct supervisor_state *state, uint16_t group)
 {
-    uint16_t group = state->manifest->service[i].group;
-    enum service_state own = state->service[i].state;
-    if (group == MANIFEST_NONE || state->manifest->group[group].strategy != STRATEGY_ONE_FOR_ALL) return true;
-    if (own != SERVICE_STATE_STARTING && own != SERVICE_STATE_RUNNING) return true;
     for (uint32_t j = 1; j < state->count; j++) {
         enum service_state other = state->service[j].state;
         bool down = other == SERVICE_STATE_STOPPING || other == SERVICE_STATE_BACKOFF ||
                     (other == SERVICE_STATE_GAVE_UP && state->service[j].reason != REASON_GENERATIONS &&
                      state->service[j].cause != CAUSE_DEPENDENCY);
         if (state->manifest->service[j].group == group && down && !supervisor_keeps(state, j)) return false;
+    }
+    return true;
+}
+
+/* Of its own group and of those around it: what their own members do concerns all that is inside. */
+static bool inv_group(const struct supervisor_state *state, uint32_t i)
+{
+    uint16_t group = state->manifest->service[i].group;
+    if (!supervisor_serving(state->service[i].state)) return true;
+    for (; group != MANIFEST_NONE; group = group_outer(state, group)) {
+        uint16_t strategy = state->manifest->group[group].strategy;
+        if (strategy == STRATEGY_REST_FOR_ONE && !inv_order(state, i, group)) return false;
+        if (strategy == STRATEGY_ONE_FOR_ALL && !inv_all(state, group)) return false;
+    }
+    return true;
+}
+
+/* No group has more failures counted than its policy allows, unless nobody around it could deal with them. */
+static bool inv_failures(const struct supervisor_state *state)
+{
+    for (uint16_t g = 0; g < state->manifest->group_count; g++) {
+        const struct manifest_group *m = &state->manifest->group[g];
+        if (state->group[g].count > m->intensity + (state->group[g].gave_up ? 1 : 0)) return false;
     }
     return true;
 }
@@ -125,9 +138,9 @@ bool supervisor_invariants(const struct supervisor_state *state)
         if (supervisor_state_live(s->state) && s->generation == 0) return false;
         if (state->phase == PHASE_HALTED && s->state != SERVICE_STATE_DONE) return false;
         if (!inv_deadline(state, s) || !inv_window(&state->manifest->service[i], s)) return false;
-        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_all(state, i) ||
-            !inv_not_forgotten(state, i) || !inv_spare(state, i))
+        if (!inv_follower(state, i) || !inv_group(state, i) || !inv_not_forgotten(state, i) ||
+            !inv_spare(state, i))
             return false;
     }
-    return inv_index(state);
+    return inv_failures(state) && inv_index(state);
 }

@@ -4,8 +4,6 @@
  * checked with the image's digest, so it was compiled wrong. */
 #include "core.h"
 
-#define GROUPS_MAX (sizeof(((struct manifest *)0)->group) / sizeof(struct manifest_group))
-
 static bool text_good(const char *text, size_t size)
 {
     for (size_t i = 0; i < size; i++)
@@ -22,6 +20,18 @@ static bool names_differ(const char *a, const char *b)
     return false;
 }
 
+static const char *check_groups(const struct manifest *m)
+{
+    for (uint32_t g = 0; g < m->group_count; g++) {
+        if (!text_good(m->group[g].name, MANIFEST_NAME_MAX)) return "a group without a name";
+        if (m->group[g].strategy > STRATEGY_ONE_FOR_ALL) return "unknown strategy";
+        if (m->group[g].inside > g) return "a group inside itself or a later one";
+        if (m->group[g].intensity > SUPERVISOR_INTENSITY_MAX || m->group[g].period_ms > 3600000)
+            return "intensity or period of a group out of range";
+    }
+    return NULL;
+}
+
 static const char *check_header(const struct manifest *m, size_t bytes)
 {
     if (bytes < sizeof(*m) || ((uintptr_t)m & 7)) return "shorter than its header, or misaligned";
@@ -30,14 +40,10 @@ static const char *check_header(const struct manifest *m, size_t bytes)
     if (m->service_size != sizeof(struct manifest_service)) return "another size of service entries";
     if (m->service_count < 1 || m->service_count > MANIFEST_SERVICES)
         return "number of services out of range";
-    if (m->group_count > GROUPS_MAX) return "too many groups";
+    if (m->group_count > MANIFEST_GROUPS) return "too many groups";
     if (m->size != bytes || bytes != sizeof(*m) + (size_t)m->service_count * sizeof(struct manifest_service))
         return "truncated, or longer than its services";
-    for (uint32_t g = 0; g < m->group_count; g++) {
-        if (!text_good(m->group[g].name, MANIFEST_NAME_MAX)) return "a group without a name";
-        if (m->group[g].strategy > STRATEGY_ONE_FOR_ALL) return "unknown strategy";
-    }
-    return NULL;
+    return check_groups(m);
 }
 
 static const char *check_policy(const struct manifest_service *s)

@@ -13,6 +13,7 @@ struct entry {
     enum give_up_reason reason;
     bool spare;                /* of a process that stood by */
     uint32_t version, program; /* enum mark: no death, another version */
+    uint32_t group;            /* 1 + that which failed: no death */
 };
 #define ENTRIES (JOURNAL_BYTES / (uint32_t)sizeof(struct entry))
 
@@ -24,6 +25,16 @@ const char *cause_text(uint32_t cause)
 #undef CAUSE
     };
     return cause < sizeof(text) / sizeof(text[0]) && text[cause] ? text[cause] : "unknown cause";
+}
+
+static const char *reason_text(enum give_up_reason reason)
+{
+    static const char *const text[] = {
+#define REASON(name, number, text) [number] = text,
+#include "abi/reasons.def"
+#undef REASON
+    };
+    return reason < REASONS ? text[reason] : "unknown reason";
 }
 
 /* Kept: a line is lost only with a supervisor that falls before it is noted, and comes twice if one falls while writing. */
@@ -68,6 +79,11 @@ void journal_spare(uint32_t i, const struct process_event *event)
 void journal_version(uint32_t i, enum mark what)
 {
     note(i, (struct entry){.version = what, .program = shell.state->service[i].program});
+}
+
+void journal_group(uint32_t i, uint32_t group)
+{
+    note(i, (struct entry){.group = 1 + group, .reason = shell.state->group[group].reason});
 }
 
 void journal_state(uint32_t i, const struct supervisor_action *report)
@@ -125,6 +141,8 @@ static void write_death(const struct entry *e, const char *name)
     if (e->reason == REASON_INTENSITY)
         log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s", name,
                  m->intensity, m->period_ms, name);
+    else if (e->reason == REASON_GROUP)
+        log_line("supervisor: gave up %s: %s; clear with svc reset %s", name, reason_text(e->reason), name);
     else if (e->reason == REASON_BREAKER)
         log_line("supervisor: gave up %s: the same crash %u times%s; clear with svc reset %s", name,
                  m->breaker, detail, name);
@@ -148,6 +166,13 @@ static void write_version(const struct entry *e, const char *name)
         log_line("supervisor: the update of %s did not hold: it is %s, as before", name, program);
 }
 
+static void write_group(const struct entry *e, const char *name)
+{
+    const struct manifest_group *group = &shell.manifest->group[e->group - 1];
+    log_line("supervisor: group %s failed, for %s: %s; restarted within %s", group->name, name,
+             reason_text(e->reason), shell.manifest->group[group->inside - 1].name);
+}
+
 static void write_state(const struct entry *e, const char *name)
 {
     if (e->state == SERVICE_STATE_ABSENT)
@@ -163,6 +188,8 @@ void journal_flush(void)
         const char *name = shell.manifest->service[e->service].name;
         if (e->version)
             write_version(e, name);
+        else if (e->group)
+            write_group(e, name);
         else if (e->death != CAUSE_NONE)
             write_death(e, name);
         else

@@ -102,6 +102,7 @@ static void act(const struct supervisor_action *a)
         (void)sys_trace_mark(shell.trace, a->value, a->service); /* a trace that refuses stops nobody */
         if (a->value == MARK_UPDATED || a->value == MARK_ROLLED_BACK)
             journal_version(a->service, (enum mark)a->value);
+        if (a->value == MARK_GROUP_FAILED) journal_group(a->service, (uint32_t)a->ns);
         break;
     case SUPERVISOR_ACTION_REPORT: journal_state(a->service, a); break;
     case SUPERVISOR_ACTION_HALT: halt((enum system_op)a->ns); break;

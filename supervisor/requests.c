@@ -145,6 +145,23 @@ static void on_program(struct message *m)
     answer(m, OK);
 }
 
+static void on_group(struct message *m)
+{
+    uint64_t g = m->w[0];
+    if (g >= shell.manifest->group_count) {
+        answer(m, E_NOT_FOUND);
+        return;
+    }
+    const struct manifest_group *group = &shell.manifest->group[g];
+    const struct group_state *s = &shell.state->group[g];
+    memcpy(m->w, group->name, 3 * sizeof(m->w[0]));
+    m->w[3] = s->failures | (uint64_t)group->strategy << 32 | (uint64_t)s->gave_up << 40;
+    m->w[4] = group->inside;
+    m->w[5] = group->intensity | (uint64_t)group->period_ms << 32;
+    m->w[6] = s->last | (uint64_t)s->reason << 32;
+    answer(m, OK);
+}
+
 static void on_complaint(struct message *m)
 {
     if (m->w[0] == 0 || m->w[0] >= count() || (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
@@ -308,6 +325,7 @@ static bool dispatch(struct message *m)
     case SUPERVISOR_STOP: on_stop(m); break;
     case SUPERVISOR_UPDATE: on_update(m); break;
     case SUPERVISOR_PROGRAM: on_program(m); break;
+    case SUPERVISOR_GROUP: on_group(m); break;
     case SUPERVISOR_INFO: on_info(m); break;
     case SUPERVISOR_TOTALS: on_totals(m); break;
     case SUPERVISOR_CENSUS: on_census(m); break;

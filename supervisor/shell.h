@@ -133,6 +133,7 @@ uint64_t watch_look(void);    /* at some; when the next are due, SUPERVISOR_NEVE
 void journal_death(uint32_t i, uint32_t generation, const struct process_event *event);
 void journal_spare(uint32_t i, const struct process_event *event);
 void journal_version(uint32_t i, enum mark what);
+void journal_group(uint32_t i, uint32_t group); /* failed because of i */
 const char *program_name(uint32_t i, uint32_t program);
 void journal_state(uint32_t i, const struct supervisor_action *report);
 void journal_flush(void);

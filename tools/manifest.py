@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 MAGIC = 0x31494E414D504F43  # "COPMANI1"
-VERSION = 2
+VERSION = 3
 NAME_MAX = 24
 SERVICES_MAX = 2048
 DEPENDS_MAX = 8
@@ -46,7 +46,7 @@ GIVE_UP = {"degraded": 0, "reboot": 1, "escalate": 2}
 DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
-GROUP = struct.Struct(f"<{NAME_MAX}sHH")
+GROUP = struct.Struct(f"<{NAME_MAX}sHHII")
 SERVICE = struct.Struct(
     f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "8I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
@@ -256,6 +256,7 @@ POLICY = {
     "watchdog_ms": integer(0, MS_MAX),
     "start_timeout_ms": integer(1, MS_MAX),
 }
+GROUP_KEYS = {"strategy": choice(*STRATEGY), "inside": name} | {key: POLICY[key] for key in ("intensity", "period_ms")}
 SERVICE_KEYS = BOTH | POLICY | {
     "use": folder,
     "instances": integer(1, SERVICES_MAX - 1),
@@ -386,9 +387,49 @@ def read_groups(source, problems):
         if name(label) or not isinstance(group, dict):
             problems.add(source, ("group", label), f"bad group `{label}`", "[group.NAME], " + (name("") or ""))
             continue
-        check_table(group, {"strategy": choice(*STRATEGY)}, ["strategy"], source, ("group", label), problems)
+        check_table(group, GROUP_KEYS, ["strategy"], source, ("group", label), problems)
+    for label, group in groups.items():
+        check_nesting(groups, label, source, problems)
     if len(groups) > GROUPS_MAX:
         problems.add(source, ("group",), f"{len(groups)} groups", f"at most {GROUPS_MAX}")
+
+
+def check_nesting(groups, label, source, problems):
+    """A group is inside one that there is, and not inside itself."""
+    walk = [label]
+    while isinstance(groups[walk[-1]], dict) and isinstance(groups[walk[-1]].get("inside"), str):
+        outer = groups[walk[-1]]["inside"]
+        if outer not in groups or outer in walk:
+            if len(walk) == 1 or outer == label:  # said where it is written, once
+                wrong = f"unknown group `{outer}`" if outer not in groups else "groups inside themselves: " + " -> ".join(walk + [outer])
+                problems.add(source, ("group", label, "inside"), wrong, "a group that is not inside this one")
+            return
+        walk.append(outer)
+
+
+def nesting(groups, label):
+    """The group and those around it, the innermost first; empty: it is None."""
+    out = []
+    while label is not None:
+        out.append(label)
+        label = groups[label].get("inside")
+    return out
+
+
+def compile_groups(source):
+    """A group comes after the one that it is inside of. One that others are inside of counts failures by [defaults],
+    if it does not say otherwise; one without nested groups only if it says so."""
+    groups, defaults = source.data.get("group", {}), FALLBACK | source.data.get("defaults", {})
+    order = sorted(groups, key=lambda g: len(nesting(groups, g)))
+    outer = {g.get("inside") for g in groups.values()}
+    rows = []
+    for label in order:
+        g = groups[label]
+        counts = label in outer or "intensity" in g or "period_ms" in g
+        policy = {key: g.get(key, defaults[key]) if counts else 0 for key in ("intensity", "period_ms")}
+        inside = 1 + order.index(g["inside"]) if "inside" in g else 0
+        rows.append({"name": label, "strategy": g["strategy"], "inside": inside} | policy)
+    return rows
 
 
 def read_service(label, own, source, root, programs, problems):
@@ -491,9 +532,10 @@ def check_numbers(s, problems):
             or 0 < s["budget_us"] < BUDGET_MIN_US:
         problems.add(*s.place("budget_us"), f"`{s.name}`: budget_us is {s['budget_us']} of {s['budget_period_us']}",
                      f"both 0, or budget_us from {BUDGET_MIN_US} to budget_period_us")
-    if s["on_give_up"] == "escalate" and "restart-with" not in s.edges.values():
+    nested = "inside" in s.system.data.get("group", {}).get(s["group"] or "", {})
+    if s["on_give_up"] == "escalate" and "restart-with" not in s.edges.values() and not nested:
         problems.add(*s.place("on_give_up"), f"`{s.name}` escalates and restarts with nobody",
-                     'a dependency of kind = "restart-with", or on_give_up = "degraded" or "reboot"')
+                     'a dependency of kind = "restart-with", a group inside another, or on_give_up = "degraded" or "reboot"')
     for n, ports in enumerate(s["ports"]):
         if ports["base"] + ports["count"] > 0x10000:
             problems.add(*s.place("ports", n), "ports beyond 0xffff", "base + count of at most 0x10000")
@@ -554,13 +596,22 @@ def describe(key, item):
 
 
 def prerequisites(services):
-    """name -> names that must serve before it: written edges and order inside rest_for_one groups."""
+    """name -> names that must serve before it: written edges and order inside rest_for_one groups. A nested group stands
+    where its first service does, and comes as a whole."""
     needs = {s.name: list(s.edges) for s in services.values()}
-    for label, group in next(iter(services.values())).system.data.get("group", {}).items():
-        members = [s.name for s in services.values() if s["group"] == label]
+    groups = next(iter(services.values())).system.data.get("group", {})
+    for label, group in groups.items():
+        members = {}
+        for s in services.values():
+            way = nesting(groups, s["group"])
+            if label in way:
+                at = way.index(label)
+                members.setdefault(way[at - 1] if at else f"service {s.name}", []).append(s.name)
+        members = list(members.values())
         if group["strategy"] == "rest_for_one":
             for before, after in zip(members, members[1:]):
-                needs[after].append(before)
+                for one in after:
+                    needs[one] += before
     return needs
 
 
@@ -602,7 +653,6 @@ def find_cycle(needs):
 def compile_system(source, order):
     """The compiled manifest as plain data: what --json prints and pack() writes."""
     index = {SUPERVISOR: 0} | {s.name: n + 1 for n, s in enumerate(order)}
-    groups = list(source.data.get("group", {}))
     own_policy = {k: v for k, v in source.data.get("defaults", {}).items() if k in ("intensity", "period_ms")}
     supervisor = FALLBACK | own_policy | {
         "name": SUPERVISOR, "image": SUPERVISOR, "priority": SUPERVISOR_PRIORITY, "quota_pages": 0,
@@ -617,7 +667,7 @@ def compile_system(source, order):
         rows.append(row)
     return {
         "programs": [p.rstrip("/").split("/")[-1] for p in source.data.get("system", {}).get("programs", [])],
-        "groups": [{"name": g, "strategy": source.data["group"][g]["strategy"]} for g in groups],
+        "groups": compile_groups(source),
         "services": [{"index": index[r["name"]]} | r for r in rows],
     }
 
@@ -646,7 +696,8 @@ def pack_service(row, index, group_index):
 def pack(system):
     index = {r["name"]: r["index"] for r in system["services"]}
     group_index = {g["name"]: n for n, g in enumerate(system["groups"])}
-    groups = b"".join(GROUP.pack(g["name"].encode(), STRATEGY[g["strategy"]], 0) for g in system["groups"])
+    groups = b"".join(GROUP.pack(g["name"].encode(), STRATEGY[g["strategy"]], g["inside"],
+                                 g["intensity"], g["period_ms"]) for g in system["groups"])
     groups = groups.ljust(GROUP.size * GROUPS_MAX, b"\0")
     services = b"".join(pack_service(r, index, group_index) for r in system["services"])
     size = HEADER.size + len(groups) + len(services)

@@ -83,6 +83,23 @@ static void version_print(const struct service_row *row)
           m.w[3] & 4 ? ": previous version, the last update did not hold" : "");
 }
 
+/* A group says something only once it has failed. */
+static void groups_print(void)
+{
+    for (uint64_t g = 0;; g++) {
+        struct message m = {.info = INFO_REPLAYABLE, .w = {g}};
+        char name[MANIFEST_NAME_MAX + 1] = {0};
+        if (service_call(cap_find("supervisor"), SUPERVISOR_GROUP, &m) != OK) return;
+        uint32_t failures = (uint32_t)m.w[3];
+        bool gave_up = m.w[3] >> 40 & 1;
+        if (!failures && !gave_up) continue;
+        memcpy(name, &m.w[0], MANIFEST_NAME_MAX);
+        print("group %s: failed as a whole %u times%s; last for %s: %s\n", name, failures,
+              gave_up ? ", and no group is left to deal with it" : "", service_name((uint32_t)m.w[6]),
+              reason_text((uint32_t)(m.w[6] >> 32)));
+    }
+}
+
 static void svc_list(void)
 {
     struct service_row row;
@@ -100,6 +117,7 @@ static void svc_list(void)
               row.spare == SPARE_READY ? "; a spare stands by" : "");
         version_print(&row);
     }
+    groups_print();
     if (service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) == OK)
         print("%lu processes, %lu deaths, %lu restarts, %lu given up, %lu pages leaked\n", m.w[1], m.w[2],
               m.w[3], m.w[4], m.w[0]);

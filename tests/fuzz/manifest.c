@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * The compiled manifest and the policy core that runs on it (supervisor/core*.c). Input: changes to a good
- * manifest of six services up to a record whose place is 0xffff, then events of two bytes. An accepted
+ * manifest of six services, three of them in nested groups, up to a record whose place is 0xffff, then events of two bytes. An accepted
  * manifest keeps every promise that its readers index and divide by, and no schedule of events on it
  * breaks an invariant of the core. */
 #include "fuzz.h"
@@ -22,14 +22,19 @@ static void manifest_make(void)
                                   .size = sizeof good,
                                   .service_size = sizeof(struct manifest_service),
                                   .service_count = SERVICES,
-                                  .group_count = 1,
-                                  .group = {{.name = "group", .strategy = STRATEGY_REST_FOR_ONE}}};
+                                  .group_count = 2,
+                                  .group = {{.name = "group", .strategy = STRATEGY_REST_FOR_ONE},
+                                            {.name = "inner",
+                                             .strategy = STRATEGY_ONE_FOR_ALL,
+                                             .inside = 1,
+                                             .intensity = 1,
+                                             .period_ms = 50}}};
     for (uint32_t i = 0; i < SERVICES; i++) {
         struct manifest_service *m = &good.service[i];
         *m = (struct manifest_service){.name = "s0",
                                        .image = "program",
                                        .flags = SERVICE_ENDPOINT,
-                                       .group = i >= 4 ? 0 : MANIFEST_NONE,
+                                       .group = i >= 3 ? i >= 4 : MANIFEST_NONE,
                                        .intensity = 2,
                                        .period_ms = 100,
                                        .backoff_max_ms = 8,
@@ -120,6 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!wrong) {
         check(bytes == sizeof(*m) + m->service_count * sizeof(struct manifest_service));
         check(m->service_count >= 1 && m->service_count <= SERVICES && m->group_count <= 16);
+        for (uint32_t g = 0; g < m->group_count; g++) check(m->group[g].inside <= g);
         for (uint32_t i = 0; i < m->service_count; i++) service_check(m, i);
         schedule_run(&in, m);
     }

@@ -72,6 +72,7 @@ void check_started(uint32_t i)
     if (world.process[i].alive) sim_fail("service %u starts twice", i);
     if (world.state->phase != PHASE_RUN) sim_fail("service %u starts in a system that stops", i);
     check_followers(i);
+    check_groups_start(i);
     if (world.state->service[i].generation > 1) check_budget(i);
 }
 
@@ -97,11 +98,12 @@ static void book_death(const struct supervisor_event *event, enum service_state 
     sometimes(FELL_BACK, back && !world.was_on_probation);
     if (world.was_on_probation && !world.state->service[i].on_probation)
         return; /* the version's, not counted */
-    if (was != SERVICE_STATE_STOPPING && is != SERVICE_STATE_DONE && is != SERVICE_STATE_ABSENT)
-        death_counted(i);
+    bool counts = was != SERVICE_STATE_STOPPING && is != SERVICE_STATE_DONE && is != SERVICE_STATE_ABSENT;
+    if (counts) death_counted(i);
+    check_groups(i, counts, back);
     if (back) world.counted_count[i] = 0; /* the previous version begins anew */
-    bool escalated = is == SERVICE_STATE_WAITING && was != SERVICE_STATE_STOPPING &&
-                     entry(i)->on_give_up == GIVE_UP_ESCALATE && world.state->service[i].window_count == 0;
+    bool escalated = (is == SERVICE_STATE_WAITING || is == SERVICE_STATE_STARTING) &&
+                     was != SERVICE_STATE_STOPPING && s->window_count == 0;
     sometimes(ESCALATED, escalated && world.counted_count[i]);
     if (escalated) world.counted_count[i] = 0; /* counts below, from here on */
 }
@@ -124,7 +126,7 @@ static void book_states(void)
         const struct supervised *s = &world.state->service[i];
         sometimes(BREAKER, s->state == SERVICE_STATE_GAVE_UP && s->reason == REASON_BREAKER);
         sometimes(ALL_TOGETHER, s->state == SERVICE_STATE_STOPPING && entry(i)->group != MANIFEST_NONE &&
-                                    plan.file.head.group[0].strategy == STRATEGY_ONE_FOR_ALL);
+                                    plan.file.head.group[entry(i)->group].strategy == STRATEGY_ONE_FOR_ALL);
         sometimes(BACKED_OFF_FAR, s->state == SERVICE_STATE_BACKOFF && s->backoff_level > 3);
     }
     sometimes(REBOOTED, world.state->phase == PHASE_HALTED && world.state->halt_code == SYSTEM_REBOOT);
@@ -144,6 +146,7 @@ void check_event(const struct supervisor_event *event, enum service_state was)
     if (event->kind == SUPERVISOR_EVENT_RESET && was != state_of(event->service)) {
         sometimes(RESET_AFTER_GAVE_UP, was == SERVICE_STATE_GAVE_UP);
         world.counted_count[event->service] = 0;
+        check_groups_reset(event->service);
     }
     book_states();
 }
@@ -194,11 +197,7 @@ static bool down_for_good(uint32_t i)
         uint32_t on = entry(i)->depend[d].service;
         if (!serves_or_ended(on) && down_for_good(on)) return true;
     }
-    uint16_t group = entry(i)->group;
-    if (group == MANIFEST_NONE || plan.file.head.group[group].strategy != STRATEGY_REST_FOR_ONE) return false;
-    for (uint32_t j = 1; j < i; j++)
-        if (entry(j)->group == group && !serves_or_ended(j) && down_for_good(j)) return true;
-    return false;
+    return waits_for_group(i, down_for_good);
 }
 
 static uint32_t pending_at(uint32_t driver)

@@ -84,6 +84,23 @@ static void edges_choose(uint32_t i)
             depend(i, d, any_kind());
 }
 
+/* One, or up to three of which each may be inside an earlier one. */
+static void groups_choose(void)
+{
+    struct manifest *m = &plan.file.head;
+
+    m->group_count = (uint16_t)(one_in(2) ? 1 : 2 + below(GROUPS_MAX - 1));
+    for (uint32_t g = 0; g < m->group_count; g++) {
+        snprintf(m->group[g].name, sizeof(m->group[g].name), "g%u", g);
+        m->group[g].strategy = (uint16_t)below(3);
+        m->group[g].inside = (uint16_t)(g && !one_in(4) ? 1 + below(g) : 0);
+        m->group[g].period_ms = one_in(2) ? 0 : 1 + below(200);
+        m->group[g].intensity = below(4);
+    }
+    for (uint32_t i = 2; i < plan.services; i++)
+        if (one_in(m->group_count > 1 ? 2 : 3)) entry(i)->group = (uint16_t)below(m->group_count);
+}
+
 static void system_choose(void)
 {
     roles_choose();
@@ -96,13 +113,7 @@ static void system_choose(void)
     m->size = (uint32_t)(sizeof(*m) + plan.services * sizeof(struct manifest_service));
     for (uint32_t i = 0; i < plan.services; i++) policy_choose(i);
     for (uint32_t i = 2; i < plan.services; i++) edges_choose(i);
-    if (one_in(3)) {
-        m->group_count = 1;
-        strcpy(m->group[0].name, "g");
-        m->group[0].strategy = (uint16_t)below(3);
-        for (uint32_t i = 2; i < plan.services; i++)
-            if (one_in(3)) entry(i)->group = 0;
-    }
+    if (one_in(3)) groups_choose();
     for (uint32_t i = 2; i < plan.services; i++) {
         bool worker = plan.role[i] == ROLE_DRIVER;
         if (one_in(worker ? 12 : 4)) entry(i)->restart = (uint16_t)(1 + below(2));
@@ -192,12 +203,17 @@ void plan_print(void)
 
     printf("seed %lu: %u services, recovery's memory is %s, preempted every %u steps\n", plan.seed,
            plan.services, plan.preserved ? "preserved" : "lost with it", plan.preempt_every);
+    for (uint32_t g = 0; g < plan.file.head.group_count; g++) {
+        const struct manifest_group *m = &plan.file.head.group[g];
+        printf("  group %u of strategy %u, inside %d, intensity %u in %u ms\n", g, m->strategy, m->inside - 1,
+               m->intensity, m->period_ms);
+    }
     for (uint32_t i = 1; i < plan.services; i++) {
         const struct manifest_service *m = entry(i);
         printf("  %2u %-8s %-9s intensity %u in %u ms%s", i, role[plan.role[i]], restart[m->restart],
                m->intensity, m->period_ms, m->flags & SERVICE_OPTIONAL ? ", optional" : "");
         if (m->flags & SERVICE_SPARE) printf(", a spare");
-        if (m->group != MANIFEST_NONE) printf(", group of strategy %u", plan.file.head.group[0].strategy);
+        if (m->group != MANIFEST_NONE) printf(", group %u", m->group);
         for (uint32_t d = 0; d < m->depend_count; d++)
             printf(", %s %u", m->depend[d].kind == DEPEND_RESTART_WITH ? "with" : "holds",
                    m->depend[d].service);

@@ -9,6 +9,7 @@
  *   supervise.c  the supervisor's shell: events to the core, the core's actions to the world
  *   recover.c    recovery's shell
  *   actors.c     what drivers, clients and other services do, with the real libraries; their disks
+ *   groups.c     of groups in groups, what must hold
  *   check.c      invariants after every step, and when all must have settled
  *   main.c       many seeds on several CPUs, shrinking, the report */
 #ifndef COPPICE_TESTS_SIM_H
@@ -25,6 +26,7 @@
 
 #define SERVICES_MAX 12u /* the supervisor included */
 #define FAULTS_MAX   12u
+#define GROUPS_MAX   3u
 #define CLIENTS_MAX  3u
 #define PAGESETS     48u /* sessions opened in one schedule: memory is never used twice */
 #define SLOTS_MAX    8u
@@ -155,6 +157,11 @@ struct client_memory { /* what a client knows of its work; the checker's book of
     } slot[SLOTS_MAX];
 };
 
+struct group_book { /* the checker's, of a group */
+    uint32_t failures, count;
+    uint64_t at[32]; /* of counted failures of its members since it failed last */
+};
+
 struct world {
     uint64_t now_ns, rng;
     uint64_t steps, turns;
@@ -198,6 +205,7 @@ struct world {
     uint32_t was_previous;                                        /* its program to come back to */
     uint64_t counted[SERVICES_MAX][SUPERVISOR_INTENSITY_MAX + 2]; /* times of counted deaths since reset */
     uint32_t counted_count[SERVICES_MAX];
+    struct group_book group[GROUPS_MAX];
     uint64_t spoilt[SERVICES_MAX]; /* bit n: checkpoint n was corrupted */
 };
 extern struct world world;
@@ -275,6 +283,13 @@ void check_started(uint32_t i);
 void check_event(const struct supervisor_event *event, enum service_state was);
 bool world_settled(void);
 const char *world_unsettled(void); /* what is not */
+
+/* groups.c */
+void check_groups(uint32_t i, bool counts, bool rolled_back); /* after a death */
+void check_groups_reset(uint32_t i);
+void check_groups_start(uint32_t i);
+/* It is at rest because of its groups: something that it comes after is down for good. */
+bool waits_for_group(uint32_t i, bool (*down)(uint32_t));
 
 /* Interesting states: counted, so that a run can say which were never reached. */
 enum sometimes {

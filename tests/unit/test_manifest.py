@@ -94,6 +94,8 @@ MISTAKES = {
     "cycle": (S + service("a", "plain", "depends = [{on='b',kind='restart-with'}]") + service("b", "plain", "depends = [{on='c',kind='hold-and-replay'}]") + service("c", "plain", "depends = [{on='a',kind='restart-with'}]"), {}, "s.toml:5: dependency cycle a -> b -> c -> a", "order"),
     "cycle of one": (S + service("a", "plain", "depends = [{on='a',kind='restart-with'}]"), {}, "s.toml:5: dependency cycle a -> a", "order"),
     "cycle through a group": ("[group.g]\nstrategy='rest_for_one'\n" + S + service("a", "plain", "group='g'", "depends=[{on='b',kind='restart-with'}]") + service("b", "plain", "group='g'"), {}, "s.toml:8: dependency cycle a -> b -> a", "order"),
+    "group in an unknown one": ("[group.g]\nstrategy='one_for_all'\ninside='h'\n" + S, {}, "s.toml:3: unknown group `h`", "not inside"),
+    "groups in each other": ("[group.g]\nstrategy='one_for_all'\ninside='h'\n[group.h]\nstrategy='one_for_one'\ninside='g'\n" + S, {}, "s.toml:3: groups inside themselves: g -> h -> g", "not inside"),
     "unknown group": (S + service("a", "plain", "group = 'g'"), {}, "s.toml:5: unknown group `g`", "none yet"),
     "same ports": (S + service("a", "uart") + service("b", "plain"), {"plain": "\nports = [{ base = 0x3ff, count = 1 }]\n"}, "plain/manifest.toml:2: `b` and `a` both claim ports 0x3ff to 0x3ff", "one service"),
     "same irq": (S + service("a", "uart") + service("b", "plain"), {"plain": "irq = [9,\n4]\n"}, "plain/manifest.toml:2: `b` and `a` both claim irq 4", "one service"),
@@ -196,6 +198,26 @@ def test_a_mistake_of_instances_is_said_once(house):
     assert len(errors) == 1 and errors[0].startswith("s.toml:6: service `a.0`: unknown service `nobody`")
 
 
+def test_a_group_comes_after_the_one_around_it(house):
+    system, errors = house("[defaults]\nintensity = 7\n[group.a]\nstrategy='one_for_one'\ninside='b'\n"
+                           "[group.b]\nstrategy='one_for_all'\n[group.c]\nstrategy='one_for_one'\nperiod_ms = 50\n" + S +
+                           service("x", "plain", "group='a'", "on_give_up='escalate'"))
+    assert not errors
+    assert [(g["name"], g["inside"], g["intensity"], g["period_ms"]) for g in system["groups"]] == \
+        [("b", 0, 7, 10000), ("c", 0, 7, 50), ("a", 1, 0, 0)], "one with groups inside counts, and one that says so"
+
+
+def test_a_nested_group_starts_where_its_first_service_stands(house):
+    tree = "[group.g]\nstrategy='rest_for_one'\n[group.h]\nstrategy='one_for_one'\ninside='g'\n" + S
+    system, errors = house(tree + service("x", "plain", "group='h'") + service("y", "plain", "group='g'") +
+                           service("z", "plain", "group='h'"))
+    assert not errors
+    assert [r["name"] for r in system["services"]][-3:] == ["x", "z", "y"], "y comes after all of h"
+    _, errors = house(tree + service("x", "plain", "group='h'") + service("y", "plain", "group='g'") +
+                      service("z", "plain", "group='h'", "depends=[{on='y',kind='hold-and-replay'}]"))
+    assert len(errors) == 1 and "dependency cycle" in errors[0] and errors[0].startswith("s.toml:")
+
+
 def test_instances_in_a_group_start_in_order(house):
     system, errors = house("[group.g]\nstrategy='rest_for_one'\n" + S + service("z", "plain", "instances = 12", "group='g'"))
     assert not errors
@@ -295,7 +317,7 @@ def test_our_systems_compile_and_pass_the_supervisors_check(path, reader, tmp_pa
     assert run.returncode == 0, run.stderr
     subprocess.run([reader, out], check=True)
     chaos = any(s["flags"] & manifest.FLAGS["inject"] for s in json.loads(run.stdout)["services"])
-    assert chaos == (path.stem not in ("default", "scale", "update")), "only systems under test hold the inject capability"
+    assert chaos == (path.stem not in ("default", "ladder", "scale", "update")), "only systems under test hold the inject capability"
 
 
 def test_scale_is_what_bench_scale_says():

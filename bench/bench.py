@@ -59,6 +59,7 @@ PEERS = {
 GOALS = {
     "null_syscall": 90, "ipc_0w": 421, "ipc_8w": 460, "ping_pong": 1568, "irq_to_user": 356,
     "process_create": 54600, "process_destroy": 20400, "page_map_single": 732, "page_unmap_single": 574,
+    "checkpoint_1k": 2000,
     "read4k_qd1_insn": 6000, "read4k_qd32_insn": 2500, "recover_cold_insn": 300000, "recover_warm_insn": 60000,
     "warm_to_reset": 1.5,
 }
@@ -68,6 +69,7 @@ ROWS = [
     ("ping_pong", "insn"), ("irq_to_user", "insn"), ("timer_to_user", "insn"),
     ("process_create", "insn"), ("process_destroy", "insn"), ("process_life", "insn"),
     ("page_map", "insn"), ("page_unmap", "insn"), ("page_map_single", "insn"), ("page_unmap_single", "insn"),
+    ("checkpoint_1k", "insn"),
     ("read4k_qd1_insn", "insn"), ("read4k_qd32_insn", "insn"),
     ("read4k_qd1_iops", "1/s"), ("read4k_qd32_iops", "1/s"),
     ("read4k_qd1_switches", "1"), ("read4k_qd32_switches", "1"),

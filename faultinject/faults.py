@@ -126,7 +126,7 @@ TABLE = (
     Fault("corrupt_ring", "protocol", "a word of the ring that it shares with the device is another one", "the virtqueue's memory", "poked",
           BLOCK, how="corrupt", code="ring"),
     Fault("corrupt_checkpoint", "protocol", "its latest checkpoint is spoiled, then it is ended",
-          "length, sums or data of the checkpoint, in recovery's memory; then an instruction of the driver", "spoiled", SERVED,
+          "length, time, sums or data of the checkpoint, in recovery's memory; then an instruction of the driver", "spoiled", SERVED,
           how="checkpoint"),
     Fault("garbage", "protocol", "it writes nonsense where its clients read completions",
           "ledger entries of requests in flight: ids of the future, of another slot, unknown status", "poked", BLOCK,

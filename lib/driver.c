@@ -65,7 +65,8 @@ static status_t checkpoint_load(struct driver *d, const void **out)
     *out = NULL;
     if (d->ops->checkpoint_bytes == 0) return OK;
     for (uint64_t choice = 1; choice <= 3; choice++) {
-        struct message m = {.info = INFO_REPLAYABLE, .w = {d->ops->checkpoint_version, choice}};
+        struct message m = {.info = INFO_REPLAYABLE,
+                            .w = {d->ops->checkpoint_version, choice, d->ops->checkpoint_age_ms}};
         status_t status = service_call(d->recovery, RECOVERY_LOAD, &m);
         if (status != OK) return status;
         if (m.w[1] == 0 && choice == 1) return OK; /* there never was one */

@@ -37,6 +37,7 @@ struct driver_ops {
     const char *name;
     enum session_class class; /* 0: serves only calls */
     uint32_t checkpoint_version, checkpoint_bytes;
+    uint64_t checkpoint_age_ms; /* one committed longer ago is not used; 0: it does not age */
     /* The class's own rule for a checkpoint that passed version, length and checksum. NULL: always good. */
     bool (*checkpoint_valid)(const void *checkpoint);
     /* Another version's checkpoint, of so many bytes, becomes one of this version, in place; there is room for a page.

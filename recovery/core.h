@@ -69,7 +69,8 @@ struct checkpoint {                           /* fills no more than a page */
     uint32_t service, schema; /* schema: the driver's version of the data */
     uint64_t sequence;
     uint32_t length, reserved;
-    uint64_t sum[2]; /* of all fields above and the data */
+    uint64_t committed_ns; /* recovery's clock */
+    uint64_t sum[2];       /* of all fields above and the data */
     uint8_t data[CHECKPOINT_MAX];
 };
 enum checkpoint_verdict {
@@ -80,6 +81,7 @@ enum checkpoint_verdict {
     CHECKPOINT_BAD_SCHEMA,
     CHECKPOINT_BAD_LENGTH,
     CHECKPOINT_BAD_SUM,
+    CHECKPOINT_TOO_OLD,
 };
 enum checkpoint_source { CHECKPOINT_NONE, CHECKPOINT_LATEST, CHECKPOINT_PREVIOUS, CHECKPOINT_ASIDE };
 #define CHECKPOINT_ANY_SCHEMA UINT32_MAX /* the reader says what he makes of it */
@@ -97,6 +99,7 @@ struct server {                         /* one for each service of the manifest 
         *aside;        /* the newest of another schema, from before the first commit of this one; or NULL */
     uint64_t aside_ns; /* when it was put there */
     uint32_t checkpoint_room; /* bytes of data that each of the two can hold */
+    uint32_t checkpoint_kept; /* 1 + which of the two the next commit leaves alone; 0: none yet */
     uint64_t checkpoints;     /* committed since boot: the last sequence number */
     uint32_t poisoned;        /* requests given up since boot */
 };
@@ -175,10 +178,13 @@ void checkpoint_place(struct server *v, void *memory, uint32_t bytes);
 /* Which of the two (0, 1) is newest good; source says how it is called. -1: none. */
 int checkpoint_choose(const struct server *v, uint32_t service, uint32_t schema,
                       enum checkpoint_source *source);
-/* Copies data over the one that is not the newest good one. Returns the sequence number. length is at
- * most checkpoint_room. */
+/* Copies data over the one that was not committed, or kept, last. Returns the sequence number. length is at
+ * most checkpoint_room; data is read once, and others may write to it meanwhile. */
 uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
-                           uint32_t length);
+                           uint32_t length, uint64_t now_ns);
+void checkpoint_keep(struct server *v, int n); /* a driver works with it: the next commit leaves it alone */
+/* What was committed before that is not chosen any more. Returns how many of the two. */
+uint32_t checkpoint_expire(struct server *v, uint64_t oldest_ns);
 /* Which generation (0, 1) is to be put aside before a commit of this schema: the newest, if it is of another. -1: none. */
 int checkpoint_to_set_aside(const struct server *v, uint32_t service, uint32_t schema);
 /* The driver found the latest unusable: the next choice is the previous one. */

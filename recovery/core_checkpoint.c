@@ -1,36 +1,79 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Checkpoints: two generations a service, in pages that only recovery can write. Owns their format.
- * Invariants: a commit never touches the newest good one; what is loaded has its magic, service, schema,
- * length and sums right. If recovery dies inside a commit, the other generation is untouched.
+ * Invariants: a commit never touches the one that was committed, or chosen at a load, last; what is loaded has its
+ * magic, service, schema, length and sums right, and is not older than its reader allows. If recovery dies inside a
+ * commit, the other generation is untouched.
  *
- * The sums are Fletcher's over 32-bit words, kept whole in 64 bits each instead of modulo 2^32 - 1: over
- * at most 1,012 words neither can overflow, so 0 and ~0 differ, every change of one word changes the first
- * sum, every exchange of two words the second. A CRC without a table takes 32 steps a word, this two additions; the
- * enemy is a stray write or a torn copy, not a forger, who would have to be in recovery itself. */
+ * The sums are Fletcher's over 32-bit words, those at even and those at odd places apart, kept whole in 64 bits each
+ * instead of modulo 2^32 - 1: over at most 506 words of each kind none can overflow, so 0 and ~0 differ, every change of
+ * one word changes its first sum, every exchange of two of a kind its second. A CRC without a table takes 32 steps a word, this
+ * two additions; the enemy is a stray write or a torn copy, not a forger, who would have to be in recovery itself. */
 #include "core.h"
 
+#define CHECKPOINT_EXPIRED 0x20444c4f43504f43ul /* "COPCOLD ", instead of the magic */
+
 _Static_assert(sizeof(struct checkpoint) <= PAGE_SIZE, "a checkpoint fits a page");
-_Static_assert(offsetof(struct checkpoint, sum) % 4 == 0 && CHECKPOINT_MAX % 4 == 0, "whole words");
+_Static_assert(offsetof(struct checkpoint, sum) % 8 == 0 && CHECKPOINT_MAX % 8 == 0 &&
+                   offsetof(struct checkpoint, data) % 8 == 0,
+               "whole words");
 
-static void sum_words(uint64_t sum[2], const void *data, uint32_t bytes)
+struct sums { /* of the lower and the upper halves of 64-bit words */
+    uint64_t first_low, first_high, second_low, second_high;
+};
+
+static inline void sum_add(struct sums *s, uint64_t word)
 {
-    const uint32_t *word = data;
-    uint64_t first = sum[0], second = sum[1];
+    s->first_low += (uint32_t)word;
+    s->first_high += word >> 32;
+    s->second_low += s->first_low;
+    s->second_high += s->first_high;
+}
 
-    for (uint32_t i = 0; i < bytes / 4; i++) {
-        first += word[i];
-        second += first;
+static void sum_words(struct sums *s, const void *data, uint32_t bytes)
+{
+    const uint64_t *word = data;
+
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < bytes / 8; i++) sum_add(s, word[i]);
+}
+
+/* What is summed is what was copied, whoever writes to `from` meanwhile. */
+static void sum_copy(struct sums *s, void *to, const void *from, uint32_t words)
+{
+    const volatile uint64_t *in = from;
+    uint64_t *out = to;
+
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < words; i++) {
+        uint64_t word = in[i];
+        out[i] = word;
+        sum_add(s, word);
     }
-    sum[0] = first;
-    sum[1] = second;
+}
+
+/* No sum exceeds 50 bits, and a rotation by 32 loses nothing: a change in one half changes the result. */
+static uint64_t sum_fold(uint64_t low, uint64_t high) { return low ^ (high << 32 | high >> 32); }
+
+static void sum_store(const struct sums *s, uint64_t sum[2])
+{
+    sum[0] = sum_fold(s->first_low, s->first_high);
+    sum[1] = sum_fold(s->second_low, s->second_high);
+}
+
+/* The magic and all fields between it and the sums. 1: so that the number of leading zero words counts in the second. */
+static struct sums sum_head(const struct checkpoint *c)
+{
+    struct sums s = {.first_low = 1};
+    sum_add(&s, CHECKPOINT_MAGIC);
+    sum_words(&s, &c->service, offsetof(struct checkpoint, sum) - offsetof(struct checkpoint, service));
+    return s;
 }
 
 static void checkpoint_sum(const struct checkpoint *c, uint64_t sum[2])
 {
-    sum[0] = 1; /* so that the number of leading zero words counts in the second */
-    sum[1] = 0;
-    sum_words(sum, c, offsetof(struct checkpoint, sum));
-    sum_words(sum, c->data, (c->length + 3) & ~3u);
+    struct sums s = sum_head(c);
+    sum_words(&s, c->data, (c->length + 7) & ~7u);
+    sum_store(&s, sum);
 }
 
 enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t room, uint32_t service,
@@ -39,6 +82,7 @@ enum checkpoint_verdict checkpoint_check(const struct checkpoint *c, uint32_t ro
     uint64_t sum[2];
 
     if (c->magic == 0 && c->sequence == 0) return CHECKPOINT_EMPTY;
+    if (c->magic == CHECKPOINT_EXPIRED) return CHECKPOINT_TOO_OLD;
     if (c->magic != CHECKPOINT_MAGIC) return CHECKPOINT_BAD_MAGIC;
     if (c->service != service) return CHECKPOINT_BAD_SERVICE;
     if (c->length > room) return CHECKPOINT_BAD_LENGTH;
@@ -83,28 +127,51 @@ void checkpoint_place(struct server *v, void *memory, uint32_t bytes)
 }
 
 uint64_t checkpoint_commit(struct server *v, uint32_t service, uint32_t schema, const void *data,
-                           uint32_t length)
+                           uint32_t length, uint64_t now_ns)
 {
-    enum checkpoint_source source;
-    int keep = checkpoint_choose(v, service, CHECKPOINT_ANY_SCHEMA, &source);
-    struct checkpoint *c = v->checkpoint[keep == 0 ? 1 : 0];
+    uint32_t n = v->checkpoint_kept == 1;
+    struct checkpoint *c = v->checkpoint[n];
 
-    c->magic = 0; /* not one thing and not the other until the last line */
+    c->magic = 0; /* not one thing and not the other until the last lines */
     c->service = service;
     c->schema = schema;
     c->sequence = ++v->checkpoints;
     c->length = length;
     c->reserved = 0;
-    __builtin_memcpy(c->data, data, length);
-    for (uint32_t i = length; i % 4 != 0; i++) c->data[i] = 0;
+    c->committed_ns = now_ns;
+    struct sums s = sum_head(c);
+    sum_copy(&s, c->data, data, length / 8);
+    if (length % 8) {
+        uint64_t last = 0;
+        __builtin_memcpy(&last, (const uint8_t *)data + length / 8 * 8, length % 8);
+        sum_copy(&s, c->data + length / 8 * 8, &last, 1);
+    }
+    sum_store(&s, c->sum);
     c->magic = CHECKPOINT_MAGIC;
-    checkpoint_sum(c, c->sum);
+    v->checkpoint_kept = 1 + n;
     return c->sequence;
+}
+
+void checkpoint_keep(struct server *v, int n) { v->checkpoint_kept = 1 + (uint32_t)n; }
+
+uint32_t checkpoint_expire(struct server *v, uint64_t oldest_ns)
+{
+    uint32_t expired = 0;
+
+    for (int i = 0; i < 2; i++) {
+        struct checkpoint *c = v->checkpoint[i];
+        if (c == NULL || c->magic != CHECKPOINT_MAGIC || c->committed_ns >= oldest_ns) continue;
+        c->magic = CHECKPOINT_EXPIRED;
+        expired++;
+    }
+    return expired;
 }
 
 int checkpoint_to_set_aside(const struct server *v, uint32_t service, uint32_t schema)
 {
     enum checkpoint_source source;
+    uint32_t kept = v->checkpoint_kept;
+    if (kept && v->checkpoint[kept - 1]->schema == schema) return -1; /* as a rule: nothing to be summed */
     int newest = checkpoint_choose(v, service, CHECKPOINT_ANY_SCHEMA, &source);
 
     return newest >= 0 && v->checkpoint[newest]->schema != schema ? newest : -1;
@@ -115,5 +182,7 @@ void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema)
     enum checkpoint_source source;
     int latest = checkpoint_choose(v, service, schema, &source);
 
-    if (latest >= 0 && source == CHECKPOINT_LATEST) v->checkpoint[latest]->magic = 0;
+    if (latest < 0 || source != CHECKPOINT_LATEST) return;
+    v->checkpoint[latest]->magic = 0;
+    checkpoint_keep(v, !latest);
 }

@@ -185,13 +185,14 @@ static void set_aside(struct server_objects *o, struct server *v, uint32_t servi
 }
 
 /* The driver could use neither of the two. */
-static void load_aside(uint32_t service, struct message *m)
+static void load_aside(uint32_t service, struct message *m, uint64_t oldest_ns)
 {
     const struct server *v = &core.server[service];
 
     *m = (struct message){.info = m->info};
     if (v->aside == NULL || clock_ns() - v->aside_ns > CHECKPOINT_ASIDE_NS) return;
     if (checkpoint_check(v->aside, CHECKPOINT_MAX, service, CHECKPOINT_ANY_SCHEMA) != CHECKPOINT_GOOD) return;
+    if (v->aside->committed_ns < oldest_ns) return;
     memcpy(keep->server_objects[service].staging_at, v->aside->data, v->aside->length);
     m->w[0] = v->aside->length;
     m->w[1] = CHECKPOINT_ASIDE;
@@ -210,14 +211,14 @@ static status_t handle_commit(tag_t caller, struct message *m)
     if (status != OK) return status;
     set_aside(&keep->server_objects[service], v, service, (uint32_t)m->w[0]);
     m->w[0] = checkpoint_commit(v, service, (uint32_t)m->w[0], keep->server_objects[service].staging_at,
-                                (uint32_t)m->w[1]);
+                                (uint32_t)m->w[1], clock_ns());
     return OK;
 }
 
 static void checkpoint_log(const struct server *v, uint32_t service, uint32_t schema)
 {
     static const char *const why[] = {"good",         "empty",        "wrong magic", "of another service",
-                                      "wrong schema", "wrong length", "wrong sum"};
+                                      "wrong schema", "wrong length", "wrong sum",   "too old"};
 
     for (int i = 0; i < 2; i++) {
         enum checkpoint_verdict verdict =
@@ -235,16 +236,20 @@ static status_t handle_load(tag_t caller, struct message *m)
 
     if (status != OK) return status;
     struct server *v = &core.server[service];
+    uint64_t now = clock_ns(), limit_ms = m->w[2], oldest_ns = 0;
+    if (limit_ms != 0 && limit_ms < now / 1000000) oldest_ns = now - limit_ms * 1000000;
     if (m->w[1] == CHECKPOINT_ASIDE) {
-        load_aside(service, m);
+        load_aside(service, m, oldest_ns);
         return OK;
     }
+    (void)checkpoint_expire(v, oldest_ns); /* the log says it below */
     if (m->w[1] == 2) checkpoint_drop_latest(v, service, schema);
     int i = checkpoint_choose(v, service, schema, &source);
     if (v->checkpoint[0] != NULL && source != CHECKPOINT_LATEST) checkpoint_log(v, service, schema);
     m->w[0] = 0;
     m->w[1] = source;
     if (i < 0) return OK;
+    checkpoint_keep(v, i);
     m->w[0] = v->checkpoint[i]->length;
     m->w[2] = v->checkpoint[i]->schema;
     memcpy(keep->server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);

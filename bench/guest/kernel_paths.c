@@ -7,6 +7,7 @@
 #define WARM_UP         20u
 #define PROCESS_ROUNDS  100u
 #define PAGE_ROUNDS     200u
+#define COMMIT_ROUNDS   200u
 #define RUN_PAGES       64u
 #define IRQ_ROUNDS      200u
 #define PRIORITY        8u       /* the bench's own, system/bench.toml */
@@ -278,6 +279,31 @@ static inline __attribute__((always_inline)) void measure_pages(uint64_t pages, 
     check(sys_cap_delete(m), "release of memory");
 }
 
+/* --- A kilobyte of state, kept ------------------------------------------------------------------------------ */
+
+/* As driver_checkpoint does it: into the staging area, then recovery copies it from there. */
+static void measure_checkpoint(void)
+{
+    static uint8_t now[1024];
+    handle_t recovery = cap_find("recovery");
+    struct message m = {.info = INFO_REPLAYABLE};
+    void *staging;
+
+    check(service_call(recovery, RECOVERY_ATTACH, &m), "attaching to recovery");
+    check(map_new(m.w[7], 1, RIGHT_READ | RIGHT_WRITE, &staging), "the staging area");
+    for (uint32_t i = 0; i < WARM_UP + COMMIT_ROUNDS; i++) {
+        m = (struct message){.info = INFO_REPLAYABLE, .w = {1, sizeof(now)}};
+        now[0]++;
+        uint64_t begin = ticks();
+        memcpy(staging, now, sizeof(now));
+        status_t status = service_call(recovery, RECOVERY_COMMIT, &m);
+        uint64_t taken = ticks() - begin;
+        check(status, "a commit");
+        if (i >= WARM_UP) samples_add(&samples, taken);
+    }
+    samples_report(&samples, "checkpoint_1k", 1);
+}
+
 void suite_kernel(void)
 {
     measure_null();
@@ -289,4 +315,5 @@ void suite_kernel(void)
     measure_process_life();
     measure_pages(RUN_PAGES, "page_map", "page_unmap");
     measure_pages(1, "page_map_single", "page_unmap_single");
+    measure_checkpoint();
 }

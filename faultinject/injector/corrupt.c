@@ -206,7 +206,7 @@ status_t corrupt_checkpoint(handle_t inject, handle_t recovery, uint32_t service
         }
     }
     if (latest == 0) return E_NOT_FOUND;
-    uint64_t at = latest + 24 + seed % 4 * 8; /* length, sums, the first word of the data */
+    uint64_t at = latest + 24 + seed % 5 * 8; /* length, time, sums, the first word of the data */
     if (!view_peek(&v, at, &word)) return E_NOT_FOUND;
     view_poke(&v, at, word ^ (seed >> 8 | 1), 8, poked);
     return OK;

@@ -22,7 +22,7 @@ static void commit_make(struct server *v, uint32_t schema, uint32_t length, uint
     static uint8_t data[CHECKPOINT_MAX];
     if (commits == KEPT) return;
     memset(data, fill, length);
-    uint64_t n = checkpoint_commit(v, SERVICE, schema, data, length);
+    uint64_t n = checkpoint_commit(v, SERVICE, schema, data, length, commits);
     check(n == v->checkpoints && n == commits + 1);
     commit[commits++] = (struct commit){n, length, schema, fill};
     damaged = false;

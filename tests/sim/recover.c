@@ -212,7 +212,7 @@ static status_t handle_commit(tag_t caller, struct message *m)
     if (status != OK) return status;
     for (int n = 0; n < 2; n++) v->checkpoint[n] = &world.checkpoint[i][n];
     v->checkpoint_room = CHECKPOINT_MAX;
-    m->w[0] = checkpoint_commit(v, i, (uint32_t)m->w[0], world.staging[i], (uint32_t)m->w[1]);
+    m->w[0] = checkpoint_commit(v, i, (uint32_t)m->w[0], world.staging[i], (uint32_t)m->w[1], world.now_ns);
     for (uint32_t n = 0; n < 2; n++) {
         const struct checkpoint *c = &world.checkpoint[i][n];
         if (c->sequence != m->w[0] || checkpoint_check(c, CHECKPOINT_MAX, i, c->schema) != CHECKPOINT_GOOD)
@@ -257,6 +257,7 @@ static status_t handle_load(tag_t caller, struct message *m)
     m->w[0] = 0;
     m->w[1] = source;
     if (n < 0) return OK;
+    checkpoint_keep(v, n);
     m->w[0] = v->checkpoint[n]->length;
     m->w[2] = v->checkpoint[n]->schema;
     memcpy(world.staging[i], v->checkpoint[n]->data, v->checkpoint[n]->length);

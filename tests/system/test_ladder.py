@@ -33,20 +33,20 @@ def test_a_group_fails_in_the_group_around_it(ladder):
         ladder.await_service(name, lambda row: row["gen"] == 2 and row["state"] == "running")
     assert "kept failing" in ladder.service("beside")["rest"]
     assert generations(ladder, "serial", "recovery") == [1, 1]
-    said = "group front: failed as a whole 1 times; last for echo: more deaths than its policy allows"
+    said = "group front: failed as a whole 1 times; last for echo: more failures in its group than the group's policy allows"
     assert said in ladder.run("svc")
-    ladder.await_log("group front failed, for echo: more deaths than its policy allows; restarted within appliance")
+    ladder.await_log("group front failed, for echo: more failures in its group than the group's policy allows; restarted within appliance")
 
 
 def test_one_failure_too_many_is_given_up_and_reset(ladder):
     kill(ladder, "echo", 3)
     row = ladder.await_service("echo", lambda row: row["state"] == "gave up")
-    assert "gave up: its group failed more often than its policy allows; last: killed" in row["rest"]
+    assert "gave up: more failures in its group than the group's policy allows; last: killed" in row["rest"]
     assert "clear with svc reset echo" in row["rest"]
     said = ladder.run("svc")
     assert "group front: failed as a whole 2 times" in said
     assert "group appliance: failed as a whole 0 times, and no group is left to deal with it; last for echo" in said
-    ladder.await_log("gave up echo: its group failed more often than its policy allows; clear with svc reset echo")
+    ladder.await_log("gave up echo: more failures in its group than the group's policy allows; clear with svc reset echo")
     ladder.run("svc reset echo")
     ladder.await_service("echo", lambda row: row["state"] == "running")
     assert "no group is left" not in ladder.run("svc")

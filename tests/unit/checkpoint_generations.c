@@ -8,6 +8,7 @@ static struct server v;
 static struct checkpoint page[2];
 static char data[1024];
 static enum checkpoint_source source;
+static uint64_t now_ns = 1000;
 
 static void setup(void)
 {
@@ -21,7 +22,7 @@ TestSuite(checkpoint, .init = setup);
 static uint64_t commit(const char *text)
 {
     strcpy(data, text);
-    return checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data));
+    return checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data), now_ns);
 }
 
 static const char *load(void)
@@ -79,6 +80,8 @@ CORRUPTION(sequence, c->sequence += 7, CHECKPOINT_BAD_SUM)
 CORRUPTION(length_huge, c->length = 0xffffffff, CHECKPOINT_BAD_LENGTH)
 CORRUPTION(length_one_more_page, c->length = CHECKPOINT_MAX + 1, CHECKPOINT_BAD_LENGTH)
 CORRUPTION(length_shorter, c->length--, CHECKPOINT_BAD_SUM)
+CORRUPTION(reserved, c->reserved = 1, CHECKPOINT_BAD_SUM)
+CORRUPTION(committed, c->committed_ns ^= 1ul << 40, CHECKPOINT_BAD_SUM)
 CORRUPTION(first_sum, c->sum[0]++, CHECKPOINT_BAD_SUM)
 CORRUPTION(second_sum, c->sum[1]--, CHECKPOINT_BAD_SUM)
 CORRUPTION(first_byte, c->data[0] ^= 0x80, CHECKPOINT_BAD_SUM)
@@ -87,7 +90,7 @@ CORRUPTION(last_byte, c->data[sizeof(data) - 1] ^= 1, CHECKPOINT_BAD_SUM)
 Test(checkpoint, zeros_are_not_ones)
 {
     memset(data, 0, sizeof(data));
-    checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data));
+    checkpoint_commit(&v, DISK, SCHEMA, data, sizeof(data), now_ns);
     memset(latest()->data, 0xff, 4);
     cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_BAD_SUM);
 }
@@ -104,7 +107,7 @@ Test(checkpoint, exchanged_words_are_seen)
 
 Test(checkpoint, every_bit_counts)
 {
-    checkpoint_commit(&v, DISK, SCHEMA, data, 61);
+    checkpoint_commit(&v, DISK, SCHEMA, data, 61, now_ns);
     struct checkpoint *c = latest();
     for (unsigned bit = 0; bit < 8 * (offsetof(struct checkpoint, data) + 61); bit++) {
         ((uint8_t *)c)[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -142,11 +145,71 @@ Test(checkpoint, dropped_latest_gives_way)
     cr_assert_str_eq(load(), "old", "only a latest is dropped");
 }
 
+Test(checkpoint, one_that_is_too_old_is_not_used)
+{
+    commit("old");
+    now_ns += 500;
+    commit("new");
+    cr_assert_eq(checkpoint_expire(&v, 1000), 0);
+    cr_assert_eq(checkpoint_expire(&v, 1001), 1);
+    cr_assert_str_eq(load(), "new");
+    cr_assert_eq(source, CHECKPOINT_LATEST);
+    latest()->data[3]++;
+    cr_assert_str_eq(load(), "", "the previous was too old");
+    commit("again");
+    now_ns += 500;
+    commit("newest");
+    cr_assert_eq(checkpoint_expire(&v, 2000), 1);
+    cr_assert_eq(checkpoint_expire(&v, 2001), 1);
+    cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_TOO_OLD);
+    cr_assert_str_eq(load(), "");
+    cr_assert_eq(source, CHECKPOINT_NONE, "a cold start");
+    commit("fresh");
+    cr_assert_str_eq(load(), "fresh");
+    cr_assert_eq(source, CHECKPOINT_LATEST);
+}
+
+Test(checkpoint, a_time_from_the_future_is_believed_only_with_its_sum)
+{
+    commit("old");
+    latest()->committed_ns = UINT64_MAX; /* it would never age */
+    cr_assert_eq(checkpoint_expire(&v, now_ns + 1), 0);
+    cr_assert_str_eq(load(), "");
+}
+
+Test(checkpoint, a_commit_leaves_alone_what_was_committed_or_taken_last)
+{
+    commit("first");
+    for (unsigned n = 0; n < 6; n++) {
+        uint64_t before = latest()->sequence;
+        commit("x");
+        cr_assert(page[0].sequence == before || page[1].sequence == before);
+    }
+    commit("good");
+    commit("lost");
+    latest()->data[0]++;
+    int i = checkpoint_choose(&v, DISK, SCHEMA, &source);
+    checkpoint_keep(&v, i); /* as recovery does at a load */
+    commit("next");
+    cr_assert_str_eq((const char *)page[i].data, "good");
+}
+
+/* The driver's other half writes the staging area while it is copied: whatever was copied has a right sum. */
+Test(checkpoint, what_is_summed_is_what_was_copied)
+{
+    for (uint32_t length = 1; length < 80; length++) {
+        memset(data, (int)length, sizeof(data));
+        checkpoint_commit(&v, DISK, SCHEMA, data, length, now_ns);
+        cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_GOOD);
+        cr_assert_eq(memcmp(latest()->data, data, length), 0);
+    }
+}
+
 Test(checkpoint, longest_fits)
 {
     static uint8_t big[CHECKPOINT_MAX];
     memset(big, 0xff, sizeof(big));
-    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big));
+    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big), now_ns);
     cr_assert_eq(checkpoint_check(latest(), CHECKPOINT_MAX, DISK, SCHEMA), CHECKPOINT_GOOD);
 }
 
@@ -177,7 +240,7 @@ Test(checkpoint, growing_keeps_both_generations)
     cr_assert_eq(source, CHECKPOINT_LATEST);
     cr_assert_str_eq((const char *)v.checkpoint[i]->data, "second");
     memset(big, 7, sizeof(big));
-    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big));
+    checkpoint_commit(&v, DISK, SCHEMA, big, sizeof(big), now_ns);
     checkpoint_drop_latest(&v, DISK, SCHEMA);
     i = checkpoint_choose(&v, DISK, SCHEMA, &source);
     cr_assert_str_eq((const char *)v.checkpoint[i]->data, "second");

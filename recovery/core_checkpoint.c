@@ -4,9 +4,9 @@
  * magic, service, schema, length and sums right, and is not older than its reader allows. If recovery dies inside a
  * commit, the other generation is untouched.
  *
- * The sums are Fletcher's over 32-bit words, those at even and those at odd places apart, kept whole in 64 bits each
- * instead of modulo 2^32 - 1: over at most 506 words of each kind none can overflow, so 0 and ~0 differ, every change of
- * one word changes its first sum, every exchange of two of a kind its second. A CRC without a table takes 32 steps a word, this
+ * The sums are Fletcher's over 64-bit words, modulo 2^64: every change of one word changes the first sum, 0 and ~0
+ * differ, and an exchange of two words changes the second, unless the words are equal in their lower 56 bits (there are
+ * at most 506: the second sum counts a difference at most 506 times). A CRC without a table takes 64 steps a word, this
  * two additions; the enemy is a stray write or a torn copy, not a forger, who would have to be in recovery itself. */
 #include "core.h"
 
@@ -17,16 +17,14 @@ _Static_assert(offsetof(struct checkpoint, sum) % 8 == 0 && CHECKPOINT_MAX % 8 =
                    offsetof(struct checkpoint, data) % 8 == 0,
                "whole words");
 
-struct sums { /* of the lower and the upper halves of 64-bit words */
-    uint64_t first_low, first_high, second_low, second_high;
+struct sums {
+    uint64_t first, second;
 };
 
 static inline void sum_add(struct sums *s, uint64_t word)
 {
-    s->first_low += (uint32_t)word;
-    s->first_high += word >> 32;
-    s->second_low += s->first_low;
-    s->second_high += s->first_high;
+    s->first += word;
+    s->second += s->first;
 }
 
 static void sum_words(struct sums *s, const void *data, uint32_t bytes)
@@ -51,19 +49,16 @@ static void sum_copy(struct sums *s, void *to, const void *from, uint32_t words)
     }
 }
 
-/* No sum exceeds 50 bits, and a rotation by 32 loses nothing: a change in one half changes the result. */
-static uint64_t sum_fold(uint64_t low, uint64_t high) { return low ^ (high << 32 | high >> 32); }
-
 static void sum_store(const struct sums *s, uint64_t sum[2])
 {
-    sum[0] = sum_fold(s->first_low, s->first_high);
-    sum[1] = sum_fold(s->second_low, s->second_high);
+    sum[0] = s->first;
+    sum[1] = s->second;
 }
 
 /* The magic and all fields between it and the sums. 1: so that the number of leading zero words counts in the second. */
 static struct sums sum_head(const struct checkpoint *c)
 {
-    struct sums s = {.first_low = 1};
+    struct sums s = {.first = 1};
     sum_add(&s, CHECKPOINT_MAGIC);
     sum_words(&s, &c->service, offsetof(struct checkpoint, sum) - offsetof(struct checkpoint, service));
     return s;

@@ -119,6 +119,12 @@ def rows(s):
     return [(name, milliseconds(a), milliseconds(b)) for name, a, b in out]
 
 
+def found_by(s):
+    """The detection table: (cause of death, how often, p50, p99 of the time from strike to death), in milliseconds."""
+    return [(cause, str(row["deaths"]), milliseconds(row["detect_us"]["p50"]), milliseconds(row["detect_us"]["p99"]))
+            for cause, row in s.get("by_cause", {}).items()]
+
+
 def facts(s):
     """The lines under the table."""
     low, high = s["recovered_rate_95"]
@@ -185,6 +191,9 @@ def print_plain(s, title):
     print(f"\n{title}\n{'phase':<22}{'p50':>12}{'p99':>12}")
     for name, p50, p99 in rows(s):
         print(f"{name:<22}{p50:>12}{p99:>12}")
+    print(f"\n{'found by':<22}{'deaths':>12}{'detect p50':>12}{'p99':>12}")
+    for row in found_by(s):
+        print("{:<22}{:>12}{:>12}{:>12}".format(*row))
     print()
 
 
@@ -197,4 +206,9 @@ def print_rich(s, title):
     table.add_column("p99", justify="right")
     for name, p50, p99 in rows(s):
         table.add_row(name, p50, p99, end_section=name == PHASES[-1])
-    Console().print("", table)
+    causes = Table("found by", title="detection, from the strike to the death", title_justify="left")
+    for column in ("deaths", "p50", "p99"):
+        causes.add_column(column, justify="right")
+    for row in found_by(s):
+        causes.add_row(*row)
+    Console().print("", table, causes)

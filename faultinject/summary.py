@@ -66,6 +66,16 @@ def grouped(trials, key):
     return out
 
 
+def by_cause(trials):
+    """How the fault was found, and how long that took: from the strike to the death that followed from it."""
+    out = {}
+    for cause in sorted({t["cause"] for t in trials if t["activated"] and t["cause"]}):
+        part = [t for t in trials if t["activated"] and t["cause"] == cause]
+        out[cause] = {"deaths": len(part),
+                      "detect_us": spread([t["phases_us"]["detect"] for t in part if "detect" in t["phases_us"]], (50, 99))}
+    return out
+
+
 def leaks_of(run, trials):
     """Things that a dead process still owned, and pages that were free before the campaign and not after."""
     before, after = run.get("rest_before"), run.get("rest_after")
@@ -151,6 +161,7 @@ def summarise(run, trials):
         "sometimes": sometimes.count(trials), "never_activated": sometimes.not_activated(trials, pairs_of(run)),
         "enumerated": run.get("enumerate"),
         "by_fault": grouped(trials, "fault"), "by_service": grouped(trials, "service"),
+        "by_cause": by_cause(trials),
     }
     s["targets"] = targets(s, run)
     s["met"] = all(s["targets"].values())

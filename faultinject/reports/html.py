@@ -30,7 +30,7 @@ def model(run):
         "ageing": ageing(run), "slowest": sorted(run.recovered(), key=lambda t: -t["recovery_us"])[:SLOWEST],
         "failing": [failing(run, t) for t in run.trials if t["outcome"] not in judge.GOOD],
         "coverage": coverage(run), "environment": environment(run.facts), "not_measured": not_measured(run),
-        "phases": PHASES, "ms": report.milliseconds,
+        "phases": PHASES, "found_by": report.found_by(run.summary), "ms": report.milliseconds,
     }
 
 

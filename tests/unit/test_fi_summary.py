@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from faultinject import judge, phases, plan, summary
+from faultinject import judge, phases, plan, report, summary
 from tests.unit.test_fi_trace import BLK, CLIENT, HZ, RECOVERY, SUPERVISOR, e, recovery_entries
 from faultinject.verify import Finding
 
@@ -173,6 +173,18 @@ def test_it_has_every_promised_field():
     wanted = ("schema_version seed accel qemu smp image_sha256 injected activated outcomes recovery_us phases_us "
               "lost_acknowledged_writes duplicate_completions read_mismatches kernel_panics leaks").split()
     assert set(wanted) <= set(s) and set(s["phases_us"]) == set(phases.PHASES)
+
+
+def test_detection_is_told_by_cause():
+    run, lines = truth()
+    for n, line in enumerate(lines[:3]):
+        line.update(cause="STALLED", phases_us=line["phases_us"] | {"detect": 500000.0 + n})
+    lines[3].update(cause=None, phases_us={})
+    s = summary.summarise(run, lines)
+    others = set(s["by_cause"]) - {"STALLED"}
+    assert s["by_cause"]["STALLED"] == {"deaths": 3, "detect_us": {"n": 3, "p50": 500001.0, "p99": 500002.0, "max": 500002.0}}
+    assert len(others) == 1 and s["by_cause"][others.pop()]["deaths"] == 16
+    assert ("STALLED", "3", "500.00 ms", "500.00 ms") in [tuple(row) for row in report.found_by(s)]
 
 
 def test_it_is_a_pure_function():

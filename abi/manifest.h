@@ -83,8 +83,9 @@ struct manifest_service {
     uint32_t start_timeout_ms; /* started and not READY for this long: START_TIMEOUT */
     uint32_t priority, budget_us, budget_period_us;
     uint32_t quota_pages;
-    uint32_t irq_limit; /* interrupts within 10 ms, each of irq[]; 0: the kernel's default */
-    uint32_t cpus;      /* bit n: may run on CPU n; 0: on all */
+    uint32_t memory_warn_pct; /* of quota_pages: grown beyond, it is taken to leak; 0: whatever it uses */
+    uint32_t irq_limit;       /* interrupts within 10 ms, each of irq[]; 0: the kernel's default */
+    uint32_t cpus;            /* bit n: may run on CPU n; 0: on all */
     uint16_t depend_count, call_count, session_count, port_count, irq_count, pci_count;
     struct manifest_depend depend[MANIFEST_DEPENDS];
     uint16_t call[MANIFEST_DEPENDS];    /* services whose endpoint it may call */

@@ -67,7 +67,8 @@ struct session_ledger {
     uint32_t driver_waiting;  /* 1: the driver sleeps, signal it */
     uint32_t rounds;          /* grows each time the driver looks for work: answers recovery's question */
     uint64_t completed_total; /* progress counter of this incarnation's memory, never trusted */
-    uint32_t reserved[12];
+    uint32_t irq_lost; /* the incarnation that found its device done and was not interrupted; 0: none has */
+    uint32_t reserved[11];
     struct session_entry entry[SESSION_SLOTS_MAX];
 };
 struct session_hint {

@@ -18,7 +18,7 @@ def order(trial, image, tsc_hz=1):
     """(order, where it strikes in words)"""
     fault = faults.BY_NAME[trial.fault]
     out = {"op": "trial", "n": trial.n, "service": trial.service, "how": fault.how, "code": fault.code, "seed": trial.seed,
-           "delay_us": trial.delay_us, "instructions": trial.instructions, "second": trial.second}
+           "delay_us": trial.delay_us, "instructions": trial.instructions, "second": trial.second, "watch_ms": fault.watch_ms}
     rng = random.Random(f"coppice aim {trial.seed}")
     fields, text = {}, ""
     if fault.how == "text" or fault.at:
@@ -57,7 +57,7 @@ def word(rng, image, service, fault):
         return {"a": n, "b": mask}, f"{REGISTERS[n]} ^ {mask:#x}"
     if fault.code == "flip_stack":
         return {"a": rng.getrandbits(30), "b": mask}, f"a word of the stack ^ {mask:#x}"
-    if fault.code == "ring":
+    if fault.code in ("ring", "deaf"):
         return {"a": program.objects["queue"] + programs.member_offset(program.path, "queue", "memory")}, ""
     region = fault.region if fault.region != "wild" else rng.choice(("data", "heap", "text", "nowhere"))
     value = mask if fault.code == "flip_word" else rng.getrandbits(63)

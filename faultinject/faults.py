@@ -55,6 +55,7 @@ class Fault:
     region: str = ""        # call of flip_word, store: data, heap (what it has mapped), buffer (its clients' data)
     at: str = ""            # function at whose entry it is struck
     weight: int = 0         # in the group "mix", the everyday campaign
+    watch_ms: int = 0       # one that lives is watched for so long; 0: the injector's 40 ms
     apart: bool = False     # in no group: to be asked for by name
     exception: bool = False  # of the group "exception"
 
@@ -83,6 +84,8 @@ TABLE = (
     Fault("slow", "process", "it is held up for 0.5 to 20 ms", AT_RANDOM, "struck", STRUCK, how="call", code="spin"),
     Fault("leak_memory", "process", "it takes all memory that it may have, and goes on", AT_RANDOM, "struck", STRUCK, how="call",
           code="leak_memory"),
+    Fault("hoard", "process", "it takes all memory that it may have and keeps it, until that is noticed", AT_RANDOM, "struck",
+          BLOCK + ("serial", "echo"), how="call", code="leak_memory", watch_ms=8000, apart=True),
     Fault("leak_handles", "process", "it makes all objects that it may have, and goes on", AT_RANDOM, "struck", STRUCK, how="call",
           code="leak_handles"),
 
@@ -125,6 +128,8 @@ TABLE = (
           code="hint"),
     Fault("corrupt_ring", "protocol", "a word of the ring that it shares with the device is another one", "the virtqueue's memory", "poked",
           BLOCK, how="corrupt", code="ring"),
+    Fault("deaf", "protocol", "it no longer asks its device for interrupts", "the virtqueue's memory: when to interrupt next", "poked",
+          BLOCK, how="corrupt", code="deaf"),
     Fault("corrupt_checkpoint", "protocol", "its latest checkpoint is spoiled, then it is ended",
           "length, time, sums or data of the checkpoint, in recovery's memory; then an instruction of the driver", "spoiled", SERVED,
           how="checkpoint"),

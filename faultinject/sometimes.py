@@ -31,6 +31,7 @@ SOMETIMES = (  # (name, what, whether a trial's record shows it)
      any_recovery(lambda r: r["cause"] in ("INVALID_OPCODE", "DIVIDE", "PAGE_FAULT", "PROTECTION", "BREAKPOINT", "STACK", "DEBUG"))),
     ("exit", "it ends itself", died_of("EXIT")),
     ("stalled", "it makes no progress, and that is noticed", died_of("STALLED")),
+    ("lost_irq", "its device is done and does not say so, and that is noticed", died_of("LOST_IRQ")),
     ("protocol", "it breaks the protocol, and that is noticed", died_of("PROTOCOL")),
     ("dependency", "somebody restarts with it", died_of("DEPENDENCY")),
     ("complaint", "recovery complains of it", saw("COMPLAINT")),

@@ -288,12 +288,31 @@ static bool driver_may_sleep(struct driver *d)
     return true;
 }
 
+/* Longer than an interrupt is on its way, also where the host holds up what is to deliver it; shorter than the time between
+ * two of recovery's questions, as watchdog times go. */
+#define IRQ_LOST_NS 100000000ul
+
+/* Somebody rings, and not the device. Recovery does, when nothing was completed for a while. */
+static void driver_listen(struct driver *d)
+{
+    if (d->ops->unheard == NULL || d->in_flight == 0 || !d->ops->unheard(d)) {
+        d->unheard_ns = 0;
+        return;
+    }
+    uint64_t now = clock_ns();
+    if (d->unheard_ns == 0) d->unheard_ns = now;
+    if (now - d->unheard_ns < IRQ_LOST_NS) return;
+    each_session(d, s, d->open) shared_store(&s->ledger->irq_lost, d->generation);
+}
+
 static void driver_signals(struct driver *d, uint64_t bits)
 {
     uint64_t device = bits & ~(DOORBELL_CHANGED | (DOORBELL_IRQ(0) - 1));
 
     d->rung |= bits & (DOORBELL_IRQ(0) - 1);
+    if (device != 0) d->unheard_ns = 0;
     if (device != 0 && d->ops->interrupt != NULL) d->ops->interrupt(d, device);
+    if (device == 0) driver_listen(d);
     if ((bits & DOORBELL_CHANGED) != 0) sessions_refresh(d);
     if (d->ops->pump == NULL || device == 0) return;
     each_session(d, s, d->open) stream_pump(d, s);

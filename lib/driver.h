@@ -56,6 +56,9 @@ struct driver_ops {
     /* Stream: moves what can be moved. */
     void (*pump)(struct driver *d, struct driver_session *s);
     void (*interrupt)(struct driver *d, uint64_t doorbell_bits); /* DOORBELL_IRQ(i), DOORBELL_TIMER */
+    /* A look at the device that takes nothing: something is done. Asked when work is with the device and others ring;
+     * if it is so for IRQ_LOST_NS without an interrupt, recovery is told. Block class; NULL: cannot tell. */
+    bool (*unheard)(struct driver *d);
     void (*call)(struct driver *d,
                  struct message *m); /* a call on the service's endpoint: writes the reply */
     uint64_t max_bytes;              /* block: largest request; 0: data size */
@@ -79,7 +82,8 @@ struct driver {
     uint64_t rung;                /* bit i: somebody rang for session i since the last round */
     bool one_by_one;              /* some request was in flight at several deaths: suspects go alone */
     bool submitted;               /* the device was given something since the last kick */
-    bool room;                    /* something completed since deferred requests were offered last */
+    uint64_t unheard_ns; /* since when the device is known to be done, without an interrupt; 0: it is not */
+    bool room;           /* something completed since deferred requests were offered last */
     struct driver_session session[DOORBELL_SESSIONS];
 };
 

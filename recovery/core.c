@@ -206,6 +206,8 @@ void recovery_sample(struct recovery *r, struct server *v, struct watch_sample *
     *out = (struct watch_sample){0};
     for (uint64_t left = v->used; left != 0; left &= left - 1) {
         struct rsession *s = &r->session[v->session[__builtin_ctzl(left)]];
-        if (s->state == SESSION_OPEN) ledger_sample(s, out);
+        if (s->state != SESSION_OPEN) continue;
+        ledger_sample(s, out);
+        out->irq_lost += ledger_irq_lost(s, v->generation);
     }
 }

@@ -58,10 +58,11 @@ struct watch {
 };
 struct watch_sample { /* of all sessions of a service */
     uint32_t pending, issued, rounds, nonsense;
+    uint32_t irq_lost; /* sessions whose driver, the present incarnation, says that an interrupt never came */
     uint32_t awake;    /* sessions whose driver does not say that it sleeps */
     uint64_t progress; /* differs if anything completed */
 };
-enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED };
+enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED, WATCH_LOST_IRQ };
 
 #define CHECKPOINT_MAGIC 0x31544b4843504f43ul /* "COPCHKT1" */
 struct checkpoint {                           /* fills no more than a page */
@@ -162,6 +163,8 @@ status_t recovery_attached(const struct recovery *r, tag_t server) MUST_USE;
 void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attach_report *report);
 bool ledger_nonsense(const struct rsession *s, uint64_t slot);    /* an entry that no sane driver writes */
 void ledger_sample(struct rsession *s, struct watch_sample *sum); /* adds */
+bool ledger_irq_lost(const struct rsession *s,
+                     uint32_t generation); /* its driver, of this generation, says so */
 /* One look: true if its client sleeps with something to take, now and at the look before: its driver should have
  * signalled it, and it can be that this driver never will. */
 bool ledger_unheard(struct rsession *s);

@@ -159,6 +159,11 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum)
     sum->awake += load(&s->ledger->driver_waiting) == 0;
 }
 
+bool ledger_irq_lost(const struct rsession *s, uint32_t generation)
+{
+    return s->class == SESSION_BLOCK && load(&s->ledger->irq_lost) == generation;
+}
+
 static bool something_to_take(const struct rsession *s)
 {
     if (s->class == SESSION_STREAM)

@@ -17,6 +17,7 @@
  *   ASKED    -> REPORTED         the time is over, and it had four chances     verdict STALLED
  *   BUSY     -> REPORTED         it answers, but the device limit is over      verdict STALLED
  *   STARTING -> REPORTED         pending, no round ever, device limit over     verdict STALLED
+ *   any      -> REPORTED         the driver says that an interrupt was lost      verdict LOST_IRQ
  *   REPORTED -> ASKED            the driver has not had the CPU (watch_doubted)  again at the next look
  * watch_reset (attach) leads to STARTING from everywhere. */
 #include "core.h"
@@ -98,6 +99,10 @@ enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample
                               uint64_t watchdog_ns)
 {
     if (watchdog_ns == 0 || w->state == WATCH_REPORTED) return WATCH_FINE;
+    if (sample->irq_lost != 0) {
+        w->state = WATCH_REPORTED;
+        return WATCH_LOST_IRQ;
+    }
     if (w->state == WATCH_STARTING) {
         if (sample->rounds == 0) return watch_starting(w, sample, now_ns);
         w->state = WATCH_QUIET;

@@ -314,6 +314,7 @@ static void watch_service(uint32_t service, uint64_t now)
     enum watch_verdict verdict = watch_step(&v->watch, &sample, now, watchdog_ns);
     if (verdict == WATCH_ASK) (void)sys_signal(keep->server_objects[service].doorbell, v->used);
     if (verdict == WATCH_STALLED) complain(service, CAUSE_STALLED);
+    if (verdict == WATCH_LOST_IRQ) complain(service, CAUSE_LOST_IRQ);
 }
 
 static void tick(void)

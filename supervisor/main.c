@@ -37,6 +37,7 @@ void chores(void)
     shell.chore_ns = SUPERVISOR_NEVER;
     chores_by(watch_look());
     uint64_t now_ns = clock_ns();
+    chores_by(growth_look_at_some(now_ns));
     bool starting = shell.state->in_state[SERVICE_STATE_STARTING] != 0;
     bool busy = starting || now_ns < shell.quiet_ns;
     if (busy && !graves_pile_up()) { /* start timeouts bound how often this happens */

@@ -164,7 +164,8 @@ static void on_group(struct message *m)
 
 static void on_complaint(struct message *m)
 {
-    if (m->w[0] == 0 || m->w[0] >= count() || (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL)) {
+    if (m->w[0] == 0 || m->w[0] >= count() ||
+        (m->w[2] != CAUSE_STALLED && m->w[2] != CAUSE_PROTOCOL && m->w[2] != CAUSE_LOST_IRQ)) {
         answer(m, E_ARGUMENT);
         return;
     }

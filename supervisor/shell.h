@@ -4,6 +4,7 @@
  *   spawn.c     making processes and their startup pages; burying dead ones
  *   requests.c  the messages of abi/protocol.def, SUPERVISOR section
  *   watch.c     stalled endpoints
+ *   growth.c    services that grow towards their quota
  *   journal.c   what is said about deaths, after they are dealt with
  *   again.c     what a supervisor does that finds a predecessor's state
  * The shell never calls another service: nothing that another process does can make it wait. If it falls, the
@@ -18,6 +19,7 @@
 #include "lib/kept.h"
 #include "core_twin.h"
 #include "core_watch.h"
+#include "core_growth.h"
 
 /* Bits of the supervisor's notification. */
 #define SIGNAL_TIMER 1ul /* the core's */
@@ -51,6 +53,7 @@ struct child {
     uint64_t recovery_ns;       /* last death to READY */
     struct watch watch;
     struct suspicion suspicion;
+    struct growth growth;
     uint32_t suspect; /* the incarnation that stands still, but is not believed to hang yet; 0: none */
     uint32_t grants;
     struct grant grant[GRANTS_MAX];
@@ -68,7 +71,10 @@ struct request {
 
 #define OWN_MEMORIES  8
 #define JOURNAL_BYTES PAGE_SIZE
-struct entry; /* journal.c */
+struct entry;                               /* growth.c */
+uint64_t growth_look_at_some(uint64_t now); /* when the next are due, SUPERVISOR_NEVER: nobody is watched */
+
+/* journal.c */
 struct shell {
     struct kept kept; /* phase: 0 until the core has heard BOOT */
     struct twin twin; /* its first state is `state` */

@@ -107,5 +107,6 @@ void queue_kick(struct queue *q); /* publishes all that was added; at most one M
 status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status) MUST_USE;
 /* Asks for an interrupt on the next completion; false: there already is one. */
 bool queue_rearm(struct queue *q);
+bool queue_done(const struct queue *q); /* there is a completion; it stays where it is */
 
 #endif

@@ -216,6 +216,12 @@ static void blk_interrupt(struct driver *d, uint64_t doorbell_bits)
     }
 }
 
+static bool blk_unheard(struct driver *d)
+{
+    (void)d;
+    return queue_done(&queue);
+}
+
 /* The library calls this once the device has none of the session's requests left. */
 static void blk_session_close(struct driver *d, struct driver_session *s)
 {
@@ -234,6 +240,7 @@ static struct driver_ops operations = {
     .submit = blk_submit,
     .kick = blk_kick,
     .interrupt = blk_interrupt,
+    .unheard = blk_unheard,
     .max_bytes = BLOCK_BYTES_MAX,
 };
 

@@ -108,3 +108,10 @@ bool queue_rearm(struct queue *q)
     device_fence(); /* our wish must be visible before we look for the last time */
     return q->memory->used.idx == q->used_seen;
 }
+
+/* The injector writes there (faultinject/injector/corrupt.c). */
+_Static_assert(offsetof(struct queue_memory, avail.idx) == 2050, "behind QUEUE_AVAIL");
+_Static_assert(offsetof(struct queue_memory, avail.used_event) == 2308, "QUEUE_USED_EVENT");
+_Static_assert(offsetof(struct queue_memory, used.idx) == 2314, "behind QUEUE_USED");
+
+bool queue_done(const struct queue *q) { return q->memory->used.idx != q->used_seen; }

@@ -3,10 +3,14 @@
  * (view.h). The target does not run meanwhile: the injector's priority is above that of every driver. */
 #include "corrupt.h"
 
-#define QUEUE_BYTES    0x1000u /* of a device queue's memory that are worth spoiling */
-#define GENERATION_BIT 16u     /* of a handle: the lowest of its generation (abi/types.h) */
-#define SCAN_PAGES     4096u
-#define SCAN_GAP       64u
+#define QUEUE_BYTES 0x1000u /* of a device queue's memory that are worth spoiling */
+/* struct queue_memory, drivers/virtio_blk/device.h (queue.c asserts it): flags and idx of avail, its used_event; flags and idx of used. */
+#define QUEUE_AVAIL      2048u
+#define QUEUE_USED_EVENT 2308u
+#define QUEUE_USED       2312u
+#define GENERATION_BIT   16u /* of a handle: the lowest of its generation (abi/types.h) */
+#define SCAN_PAGES       4096u
+#define SCAN_GAP         64u
 
 static uint64_t entry_at(const struct view_session *s, uint32_t slot, size_t field)
 {
@@ -154,11 +158,28 @@ static status_t ring(const struct view *v, uint64_t queue, uint64_t seed, uint32
     return OK;
 }
 
+/* The device is asked to interrupt again only after some 50,000 completions more; while requests are with it, and no
+ * interrupt is due yet, after which the driver would ask anew. */
+static status_t deaf(const struct view *v, uint64_t queue, uint32_t *poked)
+{
+    uint64_t memory, avail, event, used;
+
+    if (queue == 0 || !view_peek(v, queue, &memory)) return E_NOT_FOUND;
+    if (!view_peek(v, memory + QUEUE_AVAIL, &avail) || !view_peek(v, memory + QUEUE_USED_EVENT - 4, &event) ||
+        !view_peek(v, memory + QUEUE_USED, &used))
+        return E_NOT_FOUND;
+    uint16_t published = (uint16_t)(avail >> 16), asked = (uint16_t)(event >> 32),
+             done = (uint16_t)(used >> 16);
+    if (asked != done || published == done) return E_NOT_FOUND;
+    view_poke(v, memory + QUEUE_USED_EVENT, (uint16_t)(done - 0x4000), 2, poked);
+    return OK;
+}
+
 bool corrupt_known(const char *kind)
 {
     for (uint32_t i = 0; i < KINDS; i++)
         if (strcmp(kind, kinds[i].name) == 0) return true;
-    return strcmp(kind, "stale_handle") == 0 || strcmp(kind, "ring") == 0;
+    return strcmp(kind, "stale_handle") == 0 || strcmp(kind, "ring") == 0 || strcmp(kind, "deaf") == 0;
 }
 
 status_t corrupt(const char *kind, struct view *v, uint64_t seed, uint64_t at, uint32_t *poked,
@@ -166,6 +187,7 @@ status_t corrupt(const char *kind, struct view *v, uint64_t seed, uint64_t at, u
 {
     if (strcmp(kind, "stale_handle") == 0) return stale_handle(v, seed, poked);
     if (strcmp(kind, "ring") == 0) return ring(v, at, seed, poked);
+    if (strcmp(kind, "deaf") == 0) return deaf(v, at, poked);
     for (uint32_t i = 0; i < KINDS; i++) {
         if (strcmp(kind, kinds[i].name) != 0 || v->sessions == 0) continue;
         const struct view_session *s = &v->session[seed % v->sessions];

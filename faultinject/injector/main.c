@@ -17,6 +17,7 @@
 #include "strike.h"
 
 #define LIMIT_MS 300u /* for a strike to find its target at work */
+#define WATCH_MS 40u  /* a target that lives is watched for so long */
 
 static handle_t trace, notification;
 
@@ -46,6 +47,7 @@ static void trial_read(const struct json_object *order, struct trial *t)
         .second = json_number(order, "second", 0),
         .seed = json_number(order, "seed", 0),
         .limit_ms = json_number(order, "limit_ms", LIMIT_MS),
+        .watch_ms = json_number(order, "watch_ms", WATCH_MS),
         .a = json_number(order, "a", 0),
         .b = json_number(order, "b", 0),
         .text = json_number(order, "text", 0),

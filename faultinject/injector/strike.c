@@ -16,7 +16,6 @@
 #define DETECT_MS         1500u /* from strike to death, of a fault that must kill: watchdogs are far shorter */
 #define SETTLE_MS         5000u
 #define GARBAGE_MASKED_MS 40u /* nobody noticed for this long: the garbage was overwritten in time */
-#define WATCH_MS          40u /* a target that lives is watched for so long */
 #define SERVE_MS          8000u /* then its clients must get all that they wait for: recovery's patience is 5 s */
 #define NO_SERVICE        4095u        /* the largest index a tag can hold; no manifest has so many */
 #define VICTIM            "virtio_blk" /* its recovery needs everybody */
@@ -101,7 +100,7 @@ static void watch(const struct trial *t, struct view *v, struct outcome *o)
 {
     uint64_t deadline = in_ms(SERVE_MS);
 
-    o->died = await_death(t, o, in_ms(WATCH_MS));
+    o->died = await_death(t, o, in_ms(t->watch_ms));
     if (o->died) return;
     view_pending(v);
     while (!died(t)) {

@@ -60,7 +60,7 @@ void device_turn(uint32_t i)
     struct request *q = &d->queue[n];
     request_execute(q);
     if (!q->captured) {
-        signal_to(HANDLE_DOORBELL + i, DOORBELL_IRQ(0));
+        if (!d->deaf) signal_to(HANDLE_DOORBELL + i, DOORBELL_IRQ(0));
         return;
     }
     sometimes(LATE_WRITE, true);
@@ -98,7 +98,7 @@ static status_t disk_reset(struct driver *d, const void *checkpoint)
         process_step();
     }
 #endif
-    device->stuck = false;
+    device->stuck = device->deaf = false;
     d->sectors = SECTORS;
     return driver_checkpoint(d, &next);
 }
@@ -146,6 +146,16 @@ static void disk_interrupt(struct driver *d, uint64_t bits)
     }
 }
 
+static bool disk_unheard(struct driver *d)
+{
+    const struct device *device = &world.device[world.running];
+
+    (void)d;
+    for (uint32_t n = 0; n < device->count; n++)
+        if (device->queue[n].executed && !device->queue[n].captured) return true;
+    return false;
+}
+
 static const struct driver_ops disk_ops = {.name = "disk",
                                            .class = SESSION_BLOCK,
                                            .checkpoint_version = 1,
@@ -153,7 +163,8 @@ static const struct driver_ops disk_ops = {.name = "disk",
                                            .checkpoint_valid = disk_checkpoint_valid,
                                            .reset = disk_reset,
                                            .submit = disk_submit,
-                                           .interrupt = disk_interrupt};
+                                           .interrupt = disk_interrupt,
+                                           .unheard = disk_unheard};
 
 static uint64_t run_driver(uint32_t i)
 {

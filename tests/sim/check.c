@@ -242,6 +242,7 @@ static bool service_settled(uint32_t i)
     if (state_of(i) != SERVICE_STATE_RUNNING)
         return down_for_good(i) ? true : not_settled(i, "is neither up nor down for good");
     if (!p->alive) return not_settled(i, "is dead and called running");
+    if (!growth_settled(i)) return not_settled(i, "leaks, and nobody finds it");
     if (!standby_settled(i)) return not_settled(i, "has no spare");
     if (plan.role[i] == ROLE_CLIENT) return client_settled(i);
     if (plan.role[i] == ROLE_DRIVER && (p->hung || p->waiting != WAIT_SIGNAL) && pending_at(i) > 0 &&

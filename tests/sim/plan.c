@@ -149,6 +149,7 @@ static void argument_choose(struct fault *f)
     case FAULT_CLOCK_JUMP: f->arg = 1 + below(300); break;
     case FAULT_SUPERVISOR_CRASH: f->arg = below(2) ? below(20) : below(5000); break;
     case FAULT_SCRIBBLE:
+    case FAULT_IRQ_LOST:
     case FAULT_DEVICE_STUCK: f->actor = any_driver(); break;
     case FAULT_CHECKPOINT: f->target = any_driver(); break;
     default: break;

@@ -112,10 +112,12 @@ void process_strike(uint32_t i, const struct fault *fault)
     case FAULT_CRASH: process_die(i, CAUSE_PAGE_FAULT, fault->arg); break;
     case FAULT_EXIT: process_die(i, CAUSE_EXIT, fault->arg); break;
     case FAULT_HANG: p->hung = true; break;
+    case FAULT_LEAK: p->leaks = true; break;
     case FAULT_SCRIBBLE:
         if (ledger_scribble(i, fault->arg)) process_die(i, CAUSE_PAGE_FAULT, 0);
         break;
     case FAULT_DEVICE_STUCK: world.device[i].stuck = true; break;
+    case FAULT_IRQ_LOST: world.device[i].deaf = true; break;
     case FAULT_CHECKPOINT: {
         struct checkpoint *c = &world.checkpoint[fault->target][fault->arg % 2];
         if (c->sequence == 0 || (world.spoilt[fault->target] >> fault->arg % 2 & 1)) break;

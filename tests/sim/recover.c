@@ -321,6 +321,7 @@ static void watch_service(uint32_t i)
     sometimes(WATCH_VERDICT, verdict == WATCH_STALLED);
     if (verdict == WATCH_ASK) signal_to(HANDLE_DOORBELL + i, v->used);
     if (verdict == WATCH_STALLED) complain(i, CAUSE_STALLED);
+    if (verdict == WATCH_LOST_IRQ) complain(i, CAUSE_LOST_IRQ);
 }
 
 static void tick(void)

@@ -9,6 +9,7 @@
  *   supervise.c  the supervisor's shell: events to the core, the core's actions to the world
  *   recover.c    recovery's shell
  *   actors.c     what drivers, clients and other services do, with the real libraries; their disks
+ *   growth.c     memory in use, and who is ended for it
  *   groups.c     of groups in groups, what must hold
  *   check.c      invariants after every step, and when all must have settled
  *   main.c       many seeds on several CPUs, shrinking, the report */
@@ -97,6 +98,7 @@ enum waiting { WAIT_NOTHING, WAIT_REPLY, WAIT_SIGNAL };
 struct process { /* the newest incarnation of a service; the kernel's object outlives its death */
     bool alive, hung;
     uint32_t fuse; /* steps until a bad version dies; 0: it is good */
+    bool leaks;    /* nearly all of its quota is in use */
     bool doomed;   /* its memory was taken away: it dies at its next step */
     uint32_t generation;
     enum cause cause; /* once dead */
@@ -130,7 +132,7 @@ struct request { /* on a device */
     bool captured, executed;
 };
 struct device {
-    bool stuck; /* until reset */
+    bool stuck, deaf; /* until reset: does nothing, interrupts nobody */
     uint32_t count;
     struct request queue[2 * SLOTS_MAX * 4];
 };
@@ -283,6 +285,13 @@ void check_started(uint32_t i);
 void check_event(const struct supervisor_event *event, enum service_state was);
 bool world_settled(void);
 const char *world_unsettled(void); /* what is not */
+
+/* growth.c */
+void growth_begin(void);
+void growth_ready(uint32_t i);
+uint64_t growth_next_ns(void); /* when the supervisor looks again; NEVER: nobody is to be found */
+uint32_t growth_looks(void);
+bool growth_settled(uint32_t i);
 
 /* groups.c */
 void check_groups(uint32_t i, bool counts, bool rolled_back); /* after a death */

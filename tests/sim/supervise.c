@@ -216,6 +216,7 @@ void supervisor_start(void)
     spawn_fails = false;
     memset(doubt, 0, sizeof(doubt));
     world.timer_ns = world.look_ns = NEVER;
+    growth_begin();
     world.state = (struct supervisor_state *)state_memory;
     if (supervisor_state_size(plan.services) > sizeof(state_memory)) sim_fail("the state does not fit");
     supervisor_init(world.state, &plan.file.head);
@@ -258,8 +259,14 @@ static status_t serve(uint32_t from, struct message *m, bool *died)
                                           .cause = (enum cause)m->w[2]};
         sometimes(COMPLAINT_STALLED, m->w[2] == CAUSE_STALLED);
         sometimes(COMPLAINT_PROTOCOL, m->w[2] == CAUSE_PROTOCOL);
+        sometimes(LOST_IRQ_FOUND, m->w[2] == CAUSE_LOST_IRQ);
+        uint32_t about = (uint32_t)m->w[0];
+        if (m->w[2] == CAUSE_LOST_IRQ && world.process[about].generation == m->w[1] &&
+            world.process[about].alive && !world.device[about].deaf)
+            sim_fail("service %u is said to hear no interrupts, and its device sends them", about);
     }
     *died = !happen(event);
+    if (event.kind == SUPERVISOR_EVENT_READY) growth_ready(from);
     return OK;
 }
 
@@ -297,13 +304,26 @@ static void look(void)
                                            .cause = CAUSE_STALLED});
 }
 
+static void growth_turn(void)
+{
+    for (uint32_t found = growth_looks(); found; found &= found - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(found);
+        if (!happen((struct supervisor_event){.kind = SUPERVISOR_EVENT_COMPLAINT,
+                                              .service = i,
+                                              .generation = world.state->service[i].generation,
+                                              .cause = CAUSE_QUOTA_GROWTH}))
+            return;
+    }
+}
+
 uint64_t supervisor_next_ns(void)
 {
     if (world.halted) return NEVER;
     if (world.supervisor_down) return world.supervisor_up_ns;
     if (world.look_ns == NEVER && (world.calls[1].count || world.taken) && world.process[RECOVERY].hung)
         world.look_ns = world.now_ns + LOOK_NS;
-    return world.timer_ns < world.look_ns ? world.timer_ns : world.look_ns;
+    uint64_t next = world.timer_ns < world.look_ns ? world.timer_ns : world.look_ns, grown = growth_next_ns();
+    return grown < next ? grown : next;
 }
 
 bool supervisor_runnable(void)
@@ -329,7 +349,9 @@ void supervisor_turn(void)
     } else if (world.timer_ns <= world.now_ns) {
         world.timer_ns = NEVER;
         (void)happen((struct supervisor_event){.kind = SUPERVISOR_EVENT_TICK});
-    } else {
+    } else if (world.look_ns <= world.now_ns) {
         look();
+    } else {
+        growth_turn();
     }
 }

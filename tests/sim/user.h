@@ -52,6 +52,7 @@ static inline status_t sys_trace_mark(handle_t t, uint32_t mark, uint64_t value)
     process_step();
     return OK;
 }
+static inline uint64_t clock_ns(void) { return world.now_ns; }
 static inline status_t sys_cap_delete(handle_t h) { return h ? OK : E_HANDLE; }
 static inline struct sys_result sys_notification_create(tag_t tag)
 {

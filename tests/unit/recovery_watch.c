@@ -153,6 +153,20 @@ Test(watch, busy_driver_is_fine)
     }
 }
 
+Test(watch, a_lost_interrupt_is_said_at_once_and_once)
+{
+    look();
+    now.pending = now.issued = 1;
+    until(WATCH_ASK);
+    now.irq_lost = 1; /* the answer */
+    cr_assert_eq(look(), WATCH_LOST_IRQ);
+    for (int i = 0; i < 10000; i++) cr_assert_eq(look(), WATCH_FINE);
+    watch_reset(&w);
+    now.irq_lost = 0;
+    now.pending = now.issued = 0;
+    for (int i = 0; i < 10; i++) cr_assert_neq(look(), WATCH_LOST_IRQ, "the next incarnation begins anew");
+}
+
 Test(watch, zero_is_not_watched)
 {
     now.pending = 1;

@@ -51,6 +51,11 @@ PLANTS = {
     "a torn completion is believed": (
         "recovery/core_ledger.c", "return completed > id || load(&e->issued_id) != id ||",
         "return completed > id ||", "."),
+    "who leaks is never found": (
+        "supervisor/core_growth.c", "++g->looks >= GROWTH_LOOKS", "++g->looks > 1000000", "nobody finds it"),
+    "a lost interrupt of its predecessor is held against a driver": (
+        "recovery/core_ledger.c", "load(&s->ledger->irq_lost) == generation", "generation && load(&s->ledger->irq_lost)",
+        "its device sends them"),
     "memory is freed under a driver": (
         "recovery/core.c", "(s->held_generation == 0 || s->held_generation != r->server[s->server].generation)",
         "s->held_generation <= r->server[s->server].generation", "is freed while"),

@@ -225,8 +225,11 @@ Test(virtio_queue, rearm_sees_what_came_meanwhile, .init = setup)
 
     add_one(VIRTIO_BLK_T_IN, 512);
     cr_assert(queue_rearm(&q));
+    cr_assert_not(queue_done(&q));
     device_finish(device_take(&header, &data), VIRTIO_BLK_S_IOERR);
     cr_assert_not(queue_rearm(&q));
+    cr_assert(queue_done(&q), "and a look takes nothing");
+    cr_assert(queue_done(&q));
     cr_assert_eq(queue_take(&q, &token, &status), OK);
     cr_assert(status == VIRTIO_BLK_S_IOERR && token.session == 1 && token.slot == 2 && token.op == 3);
     cr_assert(queue_rearm(&q));

@@ -55,12 +55,14 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
     const struct supervised *s = &shell.state->service[i];
     if (event->cause == CAUSE_UPDATED) return;  /* said with the new version */
     if (event->cause == CAUSE_SHUTDOWN) return; /* the last line says that all have ended */
+    /* Given up, and with it the whole system: nothing is in a state any more. */
+    bool last = s->state == SERVICE_STATE_DONE && s->reason != REASON_NONE;
     note(i, (struct entry){.generation = generation,
                            .death = event->cause,
                            .rip = event->rip,
                            .address = event->address,
                            .code = event->code,
-                           .state = s->state,
+                           .state = last ? SERVICE_STATE_GAVE_UP : s->state,
                            .next_generation = s->generation,
                            .reason = s->reason,
                            .until_ns = s->deadline_ns});
@@ -115,6 +117,25 @@ static void write_quarantine(const struct entry *e, const char *name)
              name, info.quarantined_pages);
 }
 
+/* Why the ladder ended here, and what follows. */
+static void write_gave_up(const struct entry *e, const char *name, const char *detail)
+{
+    const struct manifest_service *m = &shell.manifest->service[e->service];
+    char why[96], follows[64];
+    switch (e->reason) {
+    case REASON_INTENSITY:
+        format(why, sizeof(why), "more than %u deaths in %u ms", m->intensity, m->period_ms);
+        break;
+    case REASON_BREAKER: format(why, sizeof(why), "the same crash %u times%s", m->breaker, detail); break;
+    default: format(why, sizeof(why), "%s", reason_text(e->reason)); break;
+    }
+    if (m->on_give_up == GIVE_UP_REBOOT)
+        format(follows, sizeof(follows), "the machine starts anew");
+    else
+        format(follows, sizeof(follows), "clear with svc reset %s", name);
+    log_line("supervisor: gave up %s: %s; %s", name, why, follows);
+}
+
 static void write_death(const struct entry *e, const char *name)
 {
     char detail[64] = "", follows[64];
@@ -130,7 +151,6 @@ static void write_death(const struct entry *e, const char *name)
         return;
     }
     what_follows(e, follows, sizeof(follows));
-    const struct manifest_service *m = &shell.manifest->service[e->service];
     if (e->death == CAUSE_REFUSED) {
         log_line("supervisor: %s is refused: %s", name, cause_text(e->death));
         return;
@@ -138,16 +158,7 @@ static void write_death(const struct entry *e, const char *name)
     log_line("supervisor: %s died, generation %u (%s%s), %s", name, e->generation, cause_text(e->death),
              detail, follows);
     if (e->state != SERVICE_STATE_GAVE_UP) return;
-    if (e->reason == REASON_INTENSITY)
-        log_line("supervisor: gave up %s: more than %u deaths in %u ms; clear with svc reset %s", name,
-                 m->intensity, m->period_ms, name);
-    else if (e->reason == REASON_GROUP)
-        log_line("supervisor: gave up %s: %s; clear with svc reset %s", name, reason_text(e->reason), name);
-    else if (e->reason == REASON_BREAKER)
-        log_line("supervisor: gave up %s: the same crash %u times%s; clear with svc reset %s", name,
-                 m->breaker, detail, name);
-    else
-        log_line("supervisor: gave up %s: its generations have run out", name);
+    write_gave_up(e, name, detail);
     write_quarantine(e, name);
 }
 

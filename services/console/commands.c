@@ -83,6 +83,16 @@ static void version_print(const struct service_row *row)
           m.w[3] & 4 ? ": previous version, the last update did not hold" : "");
 }
 
+/* The lowest rung: requests that were given up alone, because they were in flight at too many deaths. A recovery that does
+ * not run is not asked: nobody would answer. */
+static void requests_print(const struct service_row *row, bool recovery_runs)
+{
+    struct message m = {.info = INFO_REPLAYABLE, .w = {row->index}};
+    if (!recovery_runs || !(row->flags & SERVICE_DRIVER)) return;
+    if (service_call(cap_find("recovery"), RECOVERY_STATUS, &m) != OK || m.w[5] == 0) return;
+    print("%-20s %lu requests given up: each was in flight at %u deaths\n", "", m.w[5], SESSION_ATTEMPTS_MAX);
+}
+
 /* A group says something only once it has failed. */
 static void groups_print(void)
 {
@@ -105,6 +115,7 @@ static void svc_list(void)
     struct service_row row;
     struct message m = {.info = INFO_REPLAYABLE};
     char recovery[24];
+    bool recovery_runs = false; /* it comes before all that depend on it */
     print("%-20s %-9s %4s %8s %10s  %s\n", "NAME", "STATE", "GEN", "RESTARTS", "RECOVERY", "LAST REASON");
     for (uint32_t i = 0; service_row(i, &row) == OK; i++) {
         if (row.state == SERVICE_STATE_GAVE_UP) {
@@ -116,6 +127,8 @@ static void svc_list(void)
               row.restarts, recovery, row.cause == CAUSE_NONE ? "-" : cause_text(row.cause),
               row.spare == SPARE_READY ? "; a spare stands by" : "");
         version_print(&row);
+        recovery_runs |= strcmp(row.name, "recovery") == 0 && row.state == SERVICE_STATE_RUNNING;
+        requests_print(&row, recovery_runs);
     }
     groups_print();
     if (service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) == OK)

@@ -146,8 +146,10 @@ void check_event(const struct supervisor_event *event, enum service_state was)
     if (event->kind == SUPERVISOR_EVENT_RESET && was != state_of(event->service)) {
         sometimes(RESET_AFTER_GAVE_UP, was == SERVICE_STATE_GAVE_UP);
         world.counted_count[event->service] = 0;
-        check_groups_reset(event->service);
     }
+    bool down = was == SERVICE_STATE_GAVE_UP || was == SERVICE_STATE_ABSENT || was == SERVICE_STATE_DONE;
+    if (event->kind == SUPERVISOR_EVENT_RESET && down && world.state->phase == PHASE_RUN)
+        check_groups_reset(event->service); /* also where its dependencies keep it down */
     book_states();
 }
 

@@ -50,7 +50,8 @@ static bool looks_like_ledger(const struct session_ledger *l, uint32_t generatio
 {
     uint32_t of_now = 0;
 
-    if (l->driver_waiting > 1 || !zero(l->reserved, 12)) return false;
+    if (l->driver_waiting > 1 || l->irq_lost > generation) return false;
+    if (!zero(l->reserved, sizeof(l->reserved) / sizeof(l->reserved[0]))) return false;
     for (uint32_t i = 0; i < SESSION_SLOTS_MAX; i++) {
         const struct session_entry *e = &l->entry[i];
         if (e->reserved != 0 || e->issued_gen > generation || e->issued_id > FUTURE * FUTURE) return false;

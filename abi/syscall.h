@@ -52,7 +52,8 @@ enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
  * ARM: after a more user-mode instructions of the process's first thread (0: at the next one), do
  *      action b with argument c. ARM_TAG: the same, for the next process started with service index
  *      c>>32 (the low half is unused; process handle 0; action must be INJECT_KILL).
- * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8.
+ * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8. With INJECT_CELL it is not the process that
+ *       writes, but a memory cell that turns: if the page was not copied since a snapshot, the snapshot has it too.
  * PEEK: a = address; w0 = the 8 bytes there.
  * MAP:  a = memory handle of the caller, b = vaddr, c = prot: maps all pages into the process.
  * UNMAP: a = vaddr: removes the mapping that starts there.
@@ -70,6 +71,7 @@ enum inject_op {
     INJECT_UNMAP,
     INJECT_AT,
 };
+#define INJECT_CELL 16u
 enum inject_action {
     INJECT_KILL = 0, /* end the process, cause INJECTED */
     INJECT_JUMP = 1, /* continue at address c */
@@ -78,7 +80,7 @@ enum inject_action {
     INJECT_ACTIONS,
 };
 
-struct process_info { /* process_info: 128 bytes */
+struct process_info { /* process_info: 136 bytes */
     tag_t tag;
     uint32_t pid;   /* unique since boot */
     uint32_t state; /* enum process_state */
@@ -96,6 +98,7 @@ struct process_info { /* process_info: 128 bytes */
      * CPU time alone proves little on a virtual machine: it goes on while the host has taken the CPU away. */
     uint64_t interruptions;
     uint64_t exit_code;
+    uint64_t snapshot; /* 0: it has none; else 1 + how often it has gone back to its last one */
 };
 enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD, PROCESS_FALLEN };
 

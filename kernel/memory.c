@@ -4,6 +4,7 @@
 #include "process.h"
 #include "frame.h"
 #include "dma.h"
+#include "snapshot.h"
 #include "print.h"
 
 static bool memory_is_run(const struct memory *m)
@@ -29,6 +30,8 @@ static uint64_t memory_index_pages(uint64_t pages)
 {
     return pages <= MEMORY_FRAMES ? 0 : (pages + MEMORY_INDEX - 1) / MEMORY_INDEX;
 }
+
+uint64_t memory_cost(uint64_t pages) { return pages + memory_index_pages(pages) + 1; }
 
 static struct memory *memory_new(struct process *owner, uint64_t pages, uint32_t flags)
 {
@@ -148,6 +151,7 @@ status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint
     if (s != OK) return s;
     struct mapping *map = cell_alloc(p), *below = mapping_below(p, start);
     if (!map) return E_QUOTA;
+    snapshot_share(m);
     *map = (struct mapping){
         .process = p, .memory = m, .start = start, .pages = pages, .offset = offset, .prot = prot};
     list_prepend(below ? &below->of_process : &p->mappings, &map->of_process);
@@ -181,6 +185,7 @@ static void mapping_forget(struct mapping *map)
         *map->via = map->via_next;
         if (map->via_next) map->via_next->via = map->via;
     }
+    snapshot_release(map->memory);
     if (p->last_mapping == map) p->last_mapping = NULL;
     p->mapping_count--;
     cell_free(p, map);
@@ -215,6 +220,7 @@ void *user_pointer(struct process *p, vaddr_t at, uint64_t length, uint32_t prot
     if (!map || (map->prot & prot) != prot || (map->memory->flags & MEMORY_DEVICE)) return NULL;
     uint64_t page = (at.v - map->start.v) / PAGE_SIZE, inside = at.v % PAGE_SIZE;
     if (length > PAGE_SIZE - inside) return NULL;
+    if ((prot & RIGHT_WRITE) && map->memory->saved) snapshot_touch(map, page);
     return (uint8_t *)arch_direct(memory_frame(map->memory, map->offset + page)) + inside;
 }
 

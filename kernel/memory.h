@@ -22,6 +22,7 @@ struct memory {
     struct list dma_mappings;      /* struct dma_mapping.of_memory */
     uint32_t writers, executers;   /* of the mappings: one of the two is 0 */
     paddr_t base;                  /* contiguous */
+    struct memory *saved;          /* snapshot.h: its pages as they were; NULL: not covered */
     uint32_t frame[MEMORY_FRAMES]; /* scattered: frame numbers, or index pages if pages > MEMORY_FRAMES */
 };
 
@@ -41,6 +42,7 @@ status_t memory_create(struct process *owner, uint64_t pages, uint32_t flags, st
 status_t memory_create_range(struct process *owner, paddr_t base, uint64_t pages, uint32_t flags,
                              struct memory **out) MUST_USE;
 paddr_t memory_frame(const struct memory *m, uint64_t page);
+uint64_t memory_cost(uint64_t pages); /* of scattered memory: what create needs of a quota at most */
 void memory_destroy(struct memory *m);
 
 status_t mapping_create(struct process *p, struct memory *m, vaddr_t start, uint64_t offset, uint64_t pages,

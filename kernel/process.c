@@ -7,6 +7,7 @@
 #include "irq.h"
 #include "frame.h"
 #include "inject.h"
+#include "snapshot.h"
 #include "trace.h"
 #include "print.h"
 
@@ -195,7 +196,7 @@ static status_t image_renew(struct process *p)
 static status_t process_renew(struct process *p, tag_t tag)
 {
     uint64_t tsc = arch_tsc();
-    status_t s = image_renew(p);
+    status_t s = p->snapshot.taken ? OK : image_renew(p);
     if (s != OK) return s;
     if (tag && p->service == p) p->object.tag = tag;
     p->trace_credit = TRACE_CREDIT;
@@ -213,6 +214,7 @@ status_t process_start(struct process *p, uint64_t arg, tag_t tag)
                                                : E_STATE;
     if (s == OK) s = thread_create(p, p->entry, USER_STACK_TOP, arg, p->sched, &t);
     if (s != OK) return s;
+    if (p->snapshot.taken) snapshot_restore(p, t);
     p->state = PROCESS_RUNNING;
     p->start_tsc = arch_tsc();
     t->first_run = true;
@@ -421,5 +423,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .runnable = process_runnable(p),
                                  .objects = p->object_count,
                                  .interruptions = p->interruptions,
-                                 .exit_code = p->exit_code};
+                                 .exit_code = p->exit_code,
+                                 .snapshot = p->snapshot.taken ? 1 + p->snapshot.rollbacks : 0};
 }

@@ -2,7 +2,8 @@
  * Processes: address space, capability table, quota, threads; and their death in order.
  * Life: CREATED (process_create; capabilities and mappings may be given) -> RUNNING (process_start) ->
  * DEAD (process_kill: exit, fault, kill; owns nothing but this page) -> gone (process_destroy). One that is kept
- * goes RUNNING -> FALLEN (process_kill: its threads are gone, all else stays) -> RUNNING (process_start). The
+ * goes RUNNING -> FALLEN (process_kill: its threads are gone, all else stays) -> RUNNING (process_start: from its
+ * snapshot, if it has one). The
  * parent learns of a death by an event; the first process, which has none, is started again by the kernel. Quota is taken out of the parent's and returned on destroy. */
 #ifndef COPPICE_KERNEL_PROCESS_H
 #define COPPICE_KERNEL_PROCESS_H
@@ -30,6 +31,13 @@ struct strike {         /* what the injector armed */
     uint64_t at;     /* the count begins when the breakpoint there is executed; 0: it has begun */
     uint8_t covered; /* by the breakpoint */
     uint64_t back;   /* a CALL is under way and returns to here; 0: none is */
+};
+
+struct snapshot { /* snapshot.h */
+    bool taken;
+    uint32_t rollbacks;    /* that it has gone back to this one */
+    handle_t bound;        /* the notification that its thread was bound to; 0: none */
+    struct context resume; /* what its thread goes on with */
 };
 
 struct process {          /* a page of its own */
@@ -75,6 +83,7 @@ struct process {          /* a page of its own */
     uint32_t trace_credit, signal_credit;
     uint64_t log_credit, log_ns, log_dropped; /* bytes, when they were counted, lines */
     struct strike strike;
+    struct snapshot snapshot;
     struct thread first; /* of the threads it may have: a process with one thread needs no page for it */
     struct cap_chunk *chunk[CHUNKS_MAX];
 };

@@ -8,6 +8,7 @@
 #include "irq.h"
 #include "frame.h"
 #include "inject.h"
+#include "snapshot.h"
 #include "trace.h"
 #include "print.h"
 
@@ -95,6 +96,17 @@ static status_t sys_reply_recv(struct thread *t, struct context *c)
     struct endpoint *e;
     TRY(recv_decode(t, c, &e));
     if (t->client) TRY(endpoint_reply(t));
+    endpoint_recv(e, t);
+    return OK;
+}
+
+static status_t sys_reply_recv_snapshot(struct thread *t, struct context *c)
+{
+    struct endpoint *e;
+    TRY(recv_decode(t, c, &e));
+    TRY(snapshot_prepare(t->process));
+    snapshot_take(t);
+    if (t->client) TRY(endpoint_reply(t)); /* there is one: it cannot fail */
     endpoint_recv(e, t);
     return OK;
 }
@@ -711,9 +723,11 @@ static status_t sys_log(struct thread *t, struct context *c)
 
 static status_t inject_memory(struct process *p, struct context *c, bool poke)
 {
-    uint64_t width = poke ? c->w[3] : 8;
+    uint64_t width = poke ? c->w[3] & ~(uint64_t)INJECT_CELL : 8;
+    bool cell = poke && (c->w[3] & INJECT_CELL);
     REQUIRE(width == 1 || width == 2 || width == 4 || width == 8, E_ARGUMENT);
-    void *at = user_pointer(p, (vaddr_t){c->w[1]}, width, poke ? RIGHT_WRITE : RIGHT_READ);
+    void *at = user_pointer(p, (vaddr_t){c->w[1]}, width, poke && !cell ? RIGHT_WRITE : RIGHT_READ);
+    if (at && cell) REQUIRE(mapping_find(p, (vaddr_t){c->w[1]})->prot & RIGHT_WRITE, E_ADDRESS);
     if (!at && poke && width == 1) at = inject_text(p, c->w[1]);
     REQUIRE(at, E_ADDRESS);
     if (poke) {
@@ -852,8 +866,9 @@ struct context *kernel_timer(void)
 struct context *kernel_exception(enum cause cause, uint64_t address)
 {
     struct thread *t = current();
-    if (cause != CAUSE_BREAKPOINT || !inject_breakpoint(t))
-        process_kill(t->process, cause, address, arch_context_rip(&t->context));
+    bool goes_on = (cause == CAUSE_PAGE_FAULT && snapshot_fault(t->process, (vaddr_t){address})) ||
+                   (cause == CAUSE_BREAKPOINT && inject_breakpoint(t));
+    if (!goes_on) process_kill(t->process, cause, address, arch_context_rip(&t->context));
     return sched_switch();
 }
 

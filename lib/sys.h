@@ -74,6 +74,11 @@ static inline status_t sys_reply_recv(handle_t endpoint, struct message *m)
     m->badge = endpoint;
     return sys_raw(SYS_reply_recv, m);
 }
+static inline status_t sys_reply_recv_snapshot(handle_t endpoint, struct message *m)
+{
+    m->badge = endpoint;
+    return sys_raw(SYS_reply_recv_snapshot, m);
+}
 static inline status_t sys_reply(struct message *m) { return sys_raw(SYS_reply, m); }
 static inline struct sys_result sys_reply_save(void) { return sys(SYS_reply_save, 0, 0, 0, 0, 0, 0); }
 static inline status_t sys_reply_to(handle_t reply, struct message *m)

@@ -37,6 +37,8 @@ void arch_space_destroy(struct process *p); /* frees every table frame */
 status_t arch_space_prepare(struct process *p, vaddr_t va, uint64_t pages) MUST_USE;
 void arch_space_map(struct process *p, vaddr_t va, paddr_t pa, uint32_t prot, bool device);
 void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages); /* and flushes this CPU's TLB */
+bool arch_space_writable(struct process *p, vaddr_t va);              /* of a mapped page */
+void arch_space_protect(struct process *p, vaddr_t va, bool write);   /* and flushes this CPU's TLB */
 void arch_space_switch(struct process *p);
 
 /* --- Register state ----------------------------------------------------------------------------- */

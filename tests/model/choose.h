@@ -41,6 +41,7 @@ static const struct rule {
     [SYS_bind] = {OBJECT_NOTIFICATION, RIGHT_READ, true},
     [SYS_recv] = {OBJECT_ENDPOINT, RIGHT_READ, true},
     [SYS_reply_recv] = {OBJECT_ENDPOINT, RIGHT_READ, true},
+    [SYS_reply_recv_snapshot] = {OBJECT_ENDPOINT, RIGHT_READ, true},
     [SYS_thread_create] = {OBJECT_PROCESS, RIGHT_MANAGE, true},
     [SYS_endpoint_info] = {OBJECT_ENDPOINT, 0, false},
     [SYS_memory_create] = {OBJECT_PROCESS, RIGHT_MANAGE, true},
@@ -96,7 +97,7 @@ static const uint16_t weights[SYSCALL_COUNT] = {
     [SYS_dma_attach] = 15,    [SYS_dma_map] = 20,
     [SYS_dma_unmap] = 8,      [SYS_dma_reset_done] = 12,
     [SYS_dma_bus_master] = 8, [SYS_inject] = 6,
-    [SYS_dma_decode] = 5,
+    [SYS_dma_decode] = 5,     [SYS_reply_recv_snapshot] = 30,
 };
 
 static unsigned random_number(void)
@@ -156,6 +157,7 @@ static void arguments_objects(struct call *c)
         c->a[3] = 14 + below(60);
         c->a[4] = TAG_MAKE(below(8), 1);
         c->a[5] = chance(90) ? TEST_SCHED : SCHED_MAKE(30 + below(2), below(4) * 500, 1000 + below(2) * 500);
+        c->a[6] = chance(40) ? PROCESS_KEPT : 0;
         break;
     case SYS_process_grant:
         c->a[1] = random_handle((enum object_type)(1 + below(OBJECT_TYPES - 1)));
@@ -212,6 +214,7 @@ static struct call random_call(void)
     case SYS_call:
     case SYS_reply:
     case SYS_reply_recv:
+    case SYS_reply_recv_snapshot:
     case SYS_reply_to: arguments_ipc(&c); break;
     case SYS_signal_wait: c.a[2] = random_handle(OBJECT_NOTIFICATION); /* fall through */
     case SYS_signal:

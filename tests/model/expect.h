@@ -20,9 +20,10 @@ static void refusal_check(const struct call *c, status_t got)
 static void resource_check(const struct call *c, status_t got)
 {
     if (got != E_QUOTA && got != E_NO_SLOTS) return;
-    uint64_t need = c->number == SYS_process_create  ? c->a[3] + 24
-                    : c->number == SYS_memory_create ? c->a[1] + 8
-                                                     : 8;
+    uint64_t need = c->number == SYS_process_create        ? c->a[3] + 24
+                    : c->number == SYS_memory_create       ? c->a[1] + 8
+                    : c->number == SYS_reply_recv_snapshot ? 200 /* once more what it has */
+                                                           : 8;
     for (int i = 0; i < MODEL_PROCESSES; i++) {
         const struct model_process *p = &model.process[i];
         if (p->state == ABSENT || p->state == DEAD) continue;
@@ -93,6 +94,7 @@ static void success_process(const struct call *c, const struct context *out)
         p = model_process_add((struct process *)object_at(model.process[me].kernel, out->w[0]), me, o);
         model.object[o].process = p;
         model.process[p].sched = c->a[5];
+        model.process[p].kept = c->a[6] & PROCESS_KEPT;
         break;
     case SYS_process_grant:
         p = process_arg(c->a[0]);
@@ -104,7 +106,8 @@ static void success_process(const struct call *c, const struct context *out)
         break;
     case SYS_process_start:
         p = process_arg(c->a[0]);
-        must(model.process[p].state == CREATED, "started in state %d", model.process[p].state);
+        must(model.process[p].state == CREATED || model.process[p].state == FALLEN, "started in state %d",
+             model.process[p].state);
         model.process[p].state = RUNNING;
         break;
     case SYS_thread_create:
@@ -113,7 +116,7 @@ static void success_process(const struct call *c, const struct context *out)
         o = model_object_make(OBJECT_THREAD, p, me, out->w[0], RIGHT_MANAGE);
         model.object[o].thread = (struct thread *)object_at(model.process[me].kernel, out->w[0]);
         break;
-    case SYS_process_kill: model_process_end(process_arg(c->a[0])); break;
+    case SYS_process_kill: model_process_stop(process_arg(c->a[0])); break;
     case SYS_process_destroy: model_object_destroy(object_of(c->a[0])); break;
     default: break;
     }

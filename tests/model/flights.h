@@ -224,7 +224,7 @@ static void flights_update(void)
     }
     deliveries_find();
     for (int p = 0; p < MODEL_PROCESSES && all_count < before; p++)
-        if (model.process[p].state == CREATED || model.process[p].state == RUNNING) lost_deliveries_find(p);
+        if (model.process[p].state != ABSENT && model.process[p].state != DEAD) lost_deliveries_find(p);
     threads_check();
 }
 

@@ -39,7 +39,8 @@ struct model_mapping {
     int via; /* the capability it was made with and ends with */
 };
 struct model_process {
-    enum { ABSENT, CREATED, RUNNING, DEAD } state;
+    enum { ABSENT, CREATED, RUNNING, DEAD, FALLEN } state;
+    bool kept;
     struct process *kernel;
     int parent, object; /* object NONE: the first process, which nobody can name */
     uint64_t sched;
@@ -236,6 +237,21 @@ static void model_process_end(int p)
     for (int i = 0; i < model.caps; i++)
         if (model.cap[i].live && model.cap[i].process == p) model_cap_drop(i);
     for (int i = 0; i < MODEL_MAPPINGS; i++) k->mapping[i].object = NONE;
+}
+
+/* It dies, or, if it is kept and ran, falls: its threads and saved replies are gone, all else stays. */
+static void model_process_stop(int p)
+{
+    struct model_process *k = &model.process[p];
+    if (!k->kept || k->state != RUNNING) {
+        model_process_end(p);
+        return;
+    }
+    k->state = FALLEN;
+    for (int o = 0; o < model.objects; o++)
+        if ((model.object[o].type == OBJECT_THREAD || model.object[o].type == OBJECT_REPLY) &&
+            model.object[o].owner == p)
+            model_object_destroy(o);
 }
 
 /* May a process of this priority and CPU share have a child of that? */

@@ -43,9 +43,10 @@ static void actor_make(unsigned i)
 {
     uint32_t priority = 1 + (uint32_t)below(29);
     uint64_t budget = chance(30) ? 50 + below(200) : 0;
-    struct result r = sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 48, TAG_MAKE(i + 1, 1),
-                          SCHED_MAKE(priority, budget, budget ? budget + below(1000) : 0),
-                          chance(50) ? 0 : 1 + below((1u << arch_platform.cpus) - 1));
+    struct result r =
+        sys(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, 48, TAG_MAKE(i + 1, 1),
+            SCHED_MAKE(priority, budget, budget ? budget + below(1000) : 0),
+            (chance(50) ? 0 : 1 + below((1u << arch_platform.cpus) - 1)) | (chance(50) ? PROCESS_KEPT : 0));
     if (r.status != OK) return;
     struct actor *a = &actors[i];
     *a = (struct actor){.handle = r.w[0]};
@@ -74,10 +75,13 @@ static void step_supervisor(void)
     switch (below(10)) {
     case 0:
     case 1:
-        if (!a->process) actor_make(i);
+        if (!a->process)
+            actor_make(i);
+        else if (a->process->state == PROCESS_FALLEN)
+            expect_ok(sys(process_start, a->handle, 0));
         break;
     case 2:
-        if (!a->process || a->process->state != PROCESS_DEAD) break;
+        if (!a->process || a->process->state < PROCESS_DEAD) break;
         sys(process_destroy, a->handle);
         a->process = NULL;
         break;
@@ -108,7 +112,8 @@ static void step_supervisor(void)
 static void step_child(struct actor *a)
 {
     handle_t other = a->other[below(CHILDREN)];
-    switch (below(14)) {
+    switch (below(15)) {
+    case 13: sys(reply_recv_snapshot, a->endpoint); break;
     case 0: sys(recv, a->endpoint); break;
     case 1: sys(reply_recv, a->endpoint); break;
     case 2:
@@ -133,12 +138,25 @@ static void step_child(struct actor *a)
     }
 }
 
+/* What a process may write it can write, sooner or later. */
+static void user_writes(struct process *p)
+{
+    vaddr_t at = {chance(50) ? ELF_DATA : USER_STACK_TOP - PAGE_SIZE};
+    if (host_touch(at, RIGHT_WRITE)) return;
+    cr_assert(p->snapshot.taken, "seed %lu: a page of its own is not writable", seed);
+    kernel_exception(CAUSE_PAGE_FAULT, at.v);
+    if (current() && current()->process == p) /* nobody more urgent came meanwhile */
+        cr_assert(host_touch(at, RIGHT_WRITE), "seed %lu: still not writable", seed);
+}
+
 static void step(void)
 {
     host_cpu((uint32_t)below(arch_platform.cpus));
     if (chance(10)) host_advance(below(100000));
     struct thread *t = current();
     if (!t) return;
+    if (t->process != process_root && chance(50)) user_writes(t->process);
+    if (!(t = current())) return;
     for (unsigned n = 0; n < PAGES; n++) host_touch((vaddr_t){AT + n * PAGE_SIZE}, RIGHT_READ);
     if (t->context.arch.step)
         kernel_step();

@@ -20,7 +20,7 @@ static int processes_count(void)
 /* Would a receive wait, as far as the caller can name an endpoint? */
 static bool is_waiting(const struct call *c)
 {
-    if (c->number != SYS_recv && c->number != SYS_reply_recv)
+    if (c->number != SYS_recv && c->number != SYS_reply_recv && c->number != SYS_reply_recv_snapshot)
         return c->number == SYS_call || c->number == SYS_wait || c->number == SYS_signal_wait;
     if (model_decode(me, c->a[0], OBJECT_ENDPOINT, RIGHT_READ) != OK) return c->a[0] == 0;
     return list_empty(&((struct endpoint *)object_at(model.process[me].kernel, c->a[0]))->senders);
@@ -52,7 +52,8 @@ static void answer_check(const struct call *c, const struct thread *caller, int 
 
 static struct thread *answered(const struct call *c, struct thread *t)
 {
-    if (c->number == SYS_reply || c->number == SYS_reply_recv) return t->client;
+    if (c->number == SYS_reply || c->number == SYS_reply_recv || c->number == SYS_reply_recv_snapshot)
+        return t->client;
     if (c->number == SYS_reply_to && model_decode(me, c->a[0], OBJECT_REPLY, RIGHT_WRITE) == OK)
         return ((struct reply *)object_at(t->process, c->a[0]))->caller;
     return NULL;
@@ -67,7 +68,7 @@ static void call_make(const struct call *c)
     struct result r = system_call(c->number, c->a);
     if (ends) {
         must(r.state == THREAD_ENDED, "exit returned");
-        model_process_end(me);
+        model_process_stop(me);
         return;
     }
     if (r.state == THREAD_ENDED) { /* with its process, or with its first capability */
@@ -75,7 +76,7 @@ static void call_make(const struct call *c)
              "%u: the caller is gone", c->number);
         success(c, NULL);
         must(model.process[me].state == DEAD || model.process[me].state == ABSENT ||
-                 (own != NONE && model.object[own].type == OBJECT_NONE),
+                 model.process[me].state == FALLEN || (own != NONE && model.object[own].type == OBJECT_NONE),
              "%u: the caller is gone, in the model it lives", c->number);
         return;
     }
@@ -86,12 +87,34 @@ static void call_make(const struct call *c)
     if (caller && !is_blocked(caller))
         answer_check(c, caller, caller_process);
     else if (caller)
-        must(r.status != OK || c->number == SYS_reply_recv, "%u: nothing was answered", c->number);
+        must(r.status != OK || c->number == SYS_reply_recv || c->number == SYS_reply_recv_snapshot,
+             "%u: nothing was answered", c->number);
+    if (c->number == SYS_reply_recv_snapshot && (t->state == THREAD_RECV || r.status == OK))
+        must(model.process[me].kept && t->process->thread_count == 1, "a snapshot that is of no use");
     if (t->state != THREAD_RUNNING && t->state != THREAD_READY) return; /* recv, wait */
     refusal_check(c, r.status);
     resource_check(c, r.status);
     limit_check(c, r.status);
     if (r.status == OK) success(c, &t->context);
+}
+
+/* The running process writes where it may, or may not for its snapshot's sake, or not at all. */
+static void fault_make(void)
+{
+    struct process *p = model.process[me].kernel;
+    uint64_t at = chance(40) ? random_next() : chance(50) ? ELF_DATA + below(0x3000) : random_page();
+    const struct mapping *map = mapping_find(p, (vaddr_t){at});
+    uint32_t prot = RIGHT_WRITE;
+    if (map) host_translate(p, (vaddr_t){at & ~(PAGE_SIZE - 1)}, &prot, NULL);
+    bool copies = map && (map->prot & RIGHT_WRITE) && !(prot & RIGHT_WRITE);
+    must(!copies || (p->snapshot.taken && map->memory->saved), "page %lx is not writable", at);
+    kernel_exception(CAUSE_PAGE_FAULT, at);
+    if (!copies) {
+        model_process_stop(me);
+        return;
+    }
+    host_translate(p, (vaddr_t){at & ~(PAGE_SIZE - 1)}, &prot, NULL);
+    must((prot & RIGHT_WRITE) && p->state == PROCESS_RUNNING, "page %lx is still not writable", at);
 }
 
 /* What happens beside calls: time, interrupts, exceptions. */
@@ -102,11 +125,8 @@ static void event_make(void)
         host_advance(below(3000));
     else if (what < 38)
         host_irq_raise(IRQ_GSI, (uint32_t)below(HOST_GSIS));
-    else if (me != 0) {
-        int p = me;
-        kernel_exception(CAUSE_PAGE_FAULT, random_next());
-        model_process_end(p);
-    }
+    else if (me != 0)
+        fault_make();
 }
 
 /* The port's account of page tables, which account_check relies on, is that of a walk. */
@@ -147,7 +167,7 @@ static void nursery(void)
 {
     struct call c = {SYS_process_create,
                      {boot_image, IMAGE_FILE, ELF_FILE_BYTES, 24 + below(60), TAG_MAKE(1 + below(7), 1),
-                      chance(85) ? TEST_SCHED : SCHED_MAKE(30, 500, 1000)}};
+                      chance(85) ? TEST_SCHED : SCHED_MAKE(30, 500, 1000), chance(50) ? PROCESS_KEPT : 0}};
     uint64_t before = (uint64_t)processes_count();
     call_make(&c);
     if ((uint64_t)processes_count() == before) return;
@@ -175,10 +195,11 @@ static void nursery(void)
 static struct call awakening(void)
 {
     struct call c = random_call();
-    static const unsigned ways[] = {SYS_recv,         SYS_recv, SYS_signal, SYS_signal, SYS_process_destroy,
-                                    SYS_process_kill, SYS_reply};
-    c.number = ways[below(7)];
-    bool process = c.number == SYS_process_destroy || c.number == SYS_process_kill;
+    static const unsigned ways[] = {
+        SYS_recv,         SYS_recv,  SYS_signal,       SYS_signal, SYS_process_destroy,
+        SYS_process_kill, SYS_reply, SYS_process_start};
+    c.number = ways[below(8)];
+    bool process = c.number >= SYS_process_start && c.number <= SYS_process_destroy;
     c.a[0] = random_handle(process                  ? OBJECT_PROCESS
                            : c.number == SYS_signal ? OBJECT_NOTIFICATION
                                                     : OBJECT_ENDPOINT);
@@ -205,7 +226,7 @@ static void step_make(void)
     if (t->context.arch.step && chance(30)) {
         struct process *p = t->process;
         kernel_step();
-        if (p->state == PROCESS_DEAD) model_process_end(me);
+        if (p->state != PROCESS_RUNNING) model_process_stop(me);
     } else if (chance(4)) {
         event_make();
     } else if (me == 0 && processes_count() < MODEL_PROCESSES - 1 &&
@@ -230,6 +251,7 @@ static void model_boot(void)
     memset(&model, 0, sizeof model);
     me = model_process_add(process_root, NONE, NONE);
     model.process[0].state = RUNNING;
+    model.process[0].kept = true;
     model.process[0].sched = process_root->sched;
     model.process[0].born -= 2; /* the image and the first thread are counted for themselves */
     model_object_make(OBJECT_ROOT, NONE, 0, boot_root, RIGHT_MANAGE | RIGHT_GRANT);

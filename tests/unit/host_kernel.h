@@ -247,6 +247,12 @@ static inline uint64_t trace_count(enum trace_event event)
     return n;
 }
 
+static inline uint64_t memory_frames(const struct memory *m)
+{
+    bool indexed = !(m->flags & MEMORY_CONTIGUOUS) && m->pages > MEMORY_FRAMES;
+    return m->pages + (indexed ? (m->pages + MEMORY_INDEX - 1) / MEMORY_INDEX : 0);
+}
+
 static inline uint64_t process_frames(struct process *p) /* what it and its descendants hold, by walking */
 {
     uint64_t n = 1 + p->chunk_count;
@@ -258,9 +264,7 @@ static inline uint64_t process_frames(struct process *p) /* what it and its desc
     {
         const struct memory *m = (const struct memory *)o;
         if (o->type != OBJECT_MEMORY || (m->flags & (MEMORY_DEVICE | MEMORY_KERNEL))) continue;
-        n += m->pages;
-        if (!(m->flags & MEMORY_CONTIGUOUS) && m->pages > MEMORY_FRAMES)
-            n += (m->pages + MEMORY_INDEX - 1) / MEMORY_INDEX;
+        n += memory_frames(m) + (m->saved ? memory_frames(m->saved) : 0);
     }
     return n;
 }

@@ -290,6 +290,22 @@ void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages)
     }
 }
 
+bool arch_space_writable(struct process *p, vaddr_t va)
+{
+    const uint64_t *entry = page_entry(p, va.v);
+    if (!entry || !*entry) kernel_panic("host: is %lx writable: not mapped", va.v);
+    return PTE_PROT(*entry) & RIGHT_WRITE;
+}
+
+void arch_space_protect(struct process *p, vaddr_t va, bool write)
+{
+    uint64_t *entry = page_entry(p, va.v), bit = (uint64_t)RIGHT_WRITE << 1;
+    if (!entry || !*entry || (PTE_PROT(*entry) & RIGHT_EXECUTE)) kernel_panic("host: protect of %lx", va.v);
+    *entry = write ? *entry | bit : *entry & ~bit;
+    struct host_page *page = host_here()->space == p ? tlb_find(host_here(), va.v) : NULL;
+    if (page) page->pa = 0;
+}
+
 void arch_space_switch(struct process *p)
 {
     if (!p->space.root.v) kernel_panic("host: switch to process %u, which has no address space", p->pid);

@@ -202,6 +202,16 @@ void arch_space_unmap(struct process *p, vaddr_t va, uint64_t pages)
     if (loaded && pages > FLUSH_PAGES) cr3_write(p->space.root.v);
 }
 
+bool arch_space_writable(struct process *p, vaddr_t va) { return *entry_of(p, va.v) & PTE_WRITE; }
+
+void arch_space_protect(struct process *p, vaddr_t va, bool write)
+{
+    uint64_t *entry = entry_of(p, va.v);
+    assert((*entry & PTE_PRESENT) && (*entry & PTE_NX));
+    *entry = write ? *entry | PTE_WRITE : *entry & ~PTE_WRITE;
+    if (arch_cpu()->arch.root == p->space.root.v) page_flush(va.v);
+}
+
 void arch_space_switch(struct process *p)
 {
     struct arch_cpu *cpu = &arch_cpu()->arch;

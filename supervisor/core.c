@@ -386,12 +386,12 @@ static void on_boot(struct step *step)
     if (step->state->phase == PHASE_NEW) step->state->phase = PHASE_RUN;
 }
 
-static void on_ready(struct step *step, uint32_t i)
+static void on_ready(struct step *step, uint32_t i, uint64_t rollbacks)
 {
     if (step->state->service[i].state != SERVICE_STATE_STARTING) return;
     step->state->service[i].ready_ns = step->now_ns;
     step->state->service[i].fresh = false;
-    step->state->service[i].unready = 0;
+    step->state->service[i].unready = rollbacks < UINT16_MAX ? (uint16_t)rollbacks : UINT16_MAX;
     step_enter(step, i, SERVICE_STATE_RUNNING, SUPERVISOR_NEVER);
     spare_due(step, i);
 }
@@ -405,7 +405,7 @@ static void halt_if_all_ended(struct step *step)
 }
 
 /* A kept process goes on with what it had, so nobody restarts with it: unless it says itself that what it finds is
- * not sound (exit code E_STATE), or does not come as far as READY with it. */
+ * not sound (exit code E_STATE), or does not come as far as READY with it, or falls again and again from one snapshot. */
 static bool goes_on(struct step *step, uint32_t i, const struct supervisor_event *event)
 {
     struct supervised *s = &step->state->service[i];
@@ -571,7 +571,7 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
     case SUPERVISOR_EVENT_TICK: on_tick(step); break;
     case SUPERVISOR_EVENT_STOP: on_stop(step, event->code); break;
     case SUPERVISOR_EVENT_READY:
-        if (is_current(step->state, event)) on_ready(step, i);
+        if (is_current(step->state, event)) on_ready(step, i, event->code);
         break;
     case SUPERVISOR_EVENT_DEATH:
         if (is_current(step->state, event)) on_death(step, i, event);

@@ -19,8 +19,9 @@
 #define SUPERVISOR_PROBATION_NS 1000000000ull
 
 enum supervisor_event_kind {
-    SUPERVISOR_EVENT_BOOT,      /* once, first */
-    SUPERVISOR_EVENT_READY,     /* service, generation: says that it serves */
+    SUPERVISOR_EVENT_BOOT, /* once, first */
+    SUPERVISOR_EVENT_READY, /* service, generation: says that it serves. code: it went on from its last snapshot,
+                                   so often from this one */
     SUPERVISOR_EVENT_DEATH,     /* service, generation, cause, code: its process is no more */
     SUPERVISOR_EVENT_COMPLAINT, /* service, generation, cause: somebody who is believed found it
                                    broken */
@@ -41,7 +42,7 @@ struct supervisor_event {
     uint32_t service;
     uint32_t generation;
     enum cause cause;
-    uint64_t code;    /* DEATH by EXIT: the exit code */
+    uint64_t code;    /* DEATH by EXIT: the exit code; READY: above */
     uint64_t address; /* DEATH by an exception: of the instruction */
 };
 
@@ -94,7 +95,8 @@ struct supervised { /* what the core knows of one service */
     enum give_up_reason reason;           /* GAVE_UP: why */
     uint64_t ready_ns;                    /* of this incarnation; 0: not yet */
     bool fresh;             /* of a kept service: what it kept is lost, its next process is a new one */
-    uint16_t unready;       /* deaths of a kept service in a row without READY in between */
+    uint16_t unready;       /* deaths of a kept service in a row without READY in between; or that it went
+                               back to one snapshot and has served nobody since */
     uint32_t backoff_level; /* waits since it was forgiven all */
     uint16_t crashes;       /* in a row with the signature crash_cause, crash_address */
     enum cause crash_cause;

@@ -98,6 +98,9 @@ static void what_follows(const struct entry *e, char *out, size_t size)
 {
     switch (e->state) {
     case SERVICE_STATE_STARTING: format(out, size, "restarting, generation %u", e->next_generation); break;
+    case SERVICE_STATE_RUNNING:
+        format(out, size, "back at its last snapshot, generation %u", e->next_generation);
+        break;
     case SERVICE_STATE_BACKOFF:
         format(out, size, "restarting in %lu ms", (e->until_ns - e->at_ns) / 1000000);
         break;

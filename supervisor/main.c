@@ -64,11 +64,25 @@ static bool refused(const struct manifest_service *m)
     return !shell.iommu && m->pci_count && !(m->flags & SERVICE_UNPROTECTED_DMA);
 }
 
+/* Who goes on from a snapshot is in the middle of serving, and says READY to nobody. */
+static void started(const struct supervisor_action *a)
+{
+    uint64_t rollbacks;
+    if (!spawned_back(a->service, &rollbacks)) return;
+    shell.unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_READY,
+                                                                   .service = a->service,
+                                                                   .generation = a->generation,
+                                                                   .code = rollbacks};
+}
+
 static void start(const struct supervisor_action *a)
 {
     bool no = refused(&shell.manifest->service[a->service]);
-    if (resuming && spawned(a->service, a->generation)) return;
-    if (!no && spawn(a->service, a->generation, a->value, a->fresh)) return;
+    if ((resuming && spawned(a->service, a->generation)) ||
+        (!no && spawn(a->service, a->generation, a->value, a->fresh))) {
+        started(a);
+        return;
+    }
     shell.unspawned[unspawned_count++] = (struct supervisor_event){.kind = SUPERVISOR_EVENT_DEATH,
                                                                    .service = a->service,
                                                                    .generation = a->generation,
@@ -123,10 +137,12 @@ void happen(const struct supervisor_event *event)
 {
     step(event);
     while (unspawned_count) {
-        struct supervisor_event failed = shell.unspawned[--unspawned_count];
-        step(&failed);
-        if (failed.kind == SUPERVISOR_EVENT_SPARE_DEATH) continue; /* the log has said why */
-        journal_death(failed.service, failed.generation, &(struct process_event){.cause = failed.cause});
+        struct supervisor_event came = shell.unspawned[--unspawned_count];
+        if (came.kind == SUPERVISOR_EVENT_READY) ready_note(came.service);
+        step(&came);
+        if (came.kind == SUPERVISOR_EVENT_READY) (void)sys_trace_mark(shell.trace, MARK_READY, came.service);
+        if (came.kind != SUPERVISOR_EVENT_DEATH) continue; /* of a spare the log has said why */
+        journal_death(came.service, came.generation, &(struct process_event){.cause = came.cause});
     }
 }
 

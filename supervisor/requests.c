@@ -47,14 +47,18 @@ static uint64_t ns_from_ticks(uint64_t ticks)
     return (uint64_t)(((unsigned __int128)ticks * shell.ns_per_tick) >> 32);
 }
 
+void ready_note(uint32_t i)
+{
+    struct child *child = &shell.child[i];
+    if (shell.state->service[i].state != SERVICE_STATE_STARTING || !child->death_tsc) return;
+    child->recovery_ns = ns_from_ticks(rdtsc() - child->death_tsc);
+    child->death_tsc = 0;
+}
+
 static void on_ready(struct message *m, tag_t caller)
 {
     uint32_t i = TAG_SERVICE(caller);
-    struct child *child = &shell.child[i];
-    if (shell.state->service[i].state == SERVICE_STATE_STARTING && child->death_tsc) {
-        child->recovery_ns = ns_from_ticks(rdtsc() - child->death_tsc);
-        child->death_tsc = 0;
-    }
+    ready_note(i);
     answer(m, OK);
     happen(&(struct supervisor_event){
         .kind = SUPERVISOR_EVENT_READY, .service = i, .generation = generation_of(caller)});

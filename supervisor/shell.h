@@ -82,7 +82,9 @@ struct shell {
     handle_t own[OWN_MEMORIES]; /* memory of what is pointed to below */
     uint32_t owns;
     struct supervisor_action *action;
-    struct supervisor_event *unspawned; /* deaths at birth that the core has to hear of, a queue */
+    struct supervisor_event
+        *unspawned; /* what came of starts that the core has to hear of, a queue: deaths at birth,
+                                           and READY of who went back to a snapshot */
     struct entry *journal;
     uint32_t journal_noted, journal_written;
     const struct bundle *bundle; /* the table of files in the system image */
@@ -118,6 +120,8 @@ void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup 
  * program: 0 is the manifest's, n + 1 file n of the system image. */
 bool spawn(uint32_t i, uint32_t generation, uint32_t program, bool fresh);
 bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
+/* It goes on from its last snapshot, so often from this one; false: it began at its beginning. */
+bool spawned_back(uint32_t i, uint64_t *rollbacks);
 bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program);
 void spare_drop(uint32_t i);  /* ends it if it lives; to be buried later */
 void spare_again(uint32_t i); /* a new supervisor: its call is to come again */
@@ -130,6 +134,7 @@ void resume(bool whole); /* what is kept is of this program */
 
 /* requests.c */
 bool serve(struct message *m); /* turns the request in m into its reply; false: it is answered later */
+void ready_note(uint32_t i);   /* the core is about to hear READY: how long it was away */
 
 /* watch.c */
 bool watch_hangs(uint32_t i); /* silent, and not for want of the CPU */

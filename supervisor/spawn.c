@@ -315,6 +315,15 @@ bool spawned(uint32_t i, uint32_t generation)
            info.state != PROCESS_CREATED;
 }
 
+bool spawned_back(uint32_t i, uint64_t *rollbacks)
+{
+    struct process_info info = {0};
+    if (!(entry_of(i)->flags & SERVICE_KEPT) || !shell.child[i].process) return false;
+    if (sys_process_info(shell.child[i].process, &info) != OK || !info.snapshot) return false;
+    *rollbacks = info.snapshot - 1;
+    return true;
+}
+
 /* The calls of spares wait in the queue again; and its two pages may have been changing places. */
 void spare_again(uint32_t i)
 {

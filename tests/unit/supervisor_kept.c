@@ -120,3 +120,24 @@ Test(kept, given_up_it_takes_its_followers_along)
     cr_assert(done(SUPERVISOR_ACTION_KILL, 2));
     cr_assert_eq(state->service[3].state, SERVICE_STATE_RUNNING);
 }
+
+/* Who goes on from a snapshot serves at once. Only the snapshot can tell whether that is of use: it may be spoilt. */
+Test(kept, a_snapshot_is_gone_back_to_a_few_times)
+{
+    all_serve();
+    for (unsigned n = 0; n < 20; n++) { /* each time another one */
+        happen(SUPERVISOR_EVENT_DEATH, 1, CAUSE_PAGE_FAULT, 0);
+        now += 1000 * MS;
+        cr_assert(!done(SUPERVISOR_ACTION_START, 1)->fresh);
+        happen(SUPERVISOR_EVENT_READY, 1, 0, 1);
+        cr_assert_eq(state->service[1].state, SERVICE_STATE_RUNNING);
+    }
+    for (unsigned n = 2; n <= SUPERVISOR_UNREADY_MAX + 1; n++) { /* the same again and again */
+        happen(SUPERVISOR_EVENT_DEATH, 1, CAUSE_EXIT, 1);
+        now += 1000 * MS;
+        cr_assert(!done(SUPERVISOR_ACTION_START, 1)->fresh, "after %u", n);
+        happen(SUPERVISOR_EVENT_READY, 1, 0, n);
+    }
+    happen(SUPERVISOR_EVENT_DEATH, 1, CAUSE_EXIT, 1);
+    lost();
+}

@@ -6,9 +6,9 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks sim hostile exhaust bench warm update scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks corrupt sim hostile exhaust bench warm update scale check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
-             CALLS RUNS TARGET PLANT KEEP UPDATES
+             CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -37,8 +37,9 @@ $(call from_command_line,TARGET,)
 $(call from_command_line,PLANT,0)
 $(call from_command_line,KEEP,0)
 $(call from_command_line,UPDATES,1000)
+$(call from_command_line,FLIPS,1000)
 export SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
-export CALLS RUNS TARGET PLANT KEEP UPDATES
+export CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -61,6 +62,7 @@ options_media := SEED RUNS
 options_bias := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS PAIRS
 options_stress := SMP MEM ACCEL IOMMU QEMU_EXTRA KILLS
 options_leaks := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED KILLS
+options_corrupt := SMP MEM ACCEL IOMMU QEMU_EXTRA SEED FLIPS
 options_test := SEED
 options_sim := SEED SEEDS
 options_model := SEED CALLS
@@ -148,6 +150,10 @@ stress: deps ## end processes and take memory away on all CPUs at once: make str
 leaks: deps ## kill everybody many times, count everything after each kill: make leaks KILLS=100000
 	$(build) $(BUILD)/image/leaks/boot.img $(BUILD)/kernel/kernel.elf
 	@$(PYTHON) faultinject/leaks.py --build $(BUILD) $(machine) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+
+corrupt: deps ## turn bits in the memory of a store without checkpoint code: make corrupt FLIPS=10000
+	$(build) $(BUILD)/image/kv/boot.img $(BUILD)/kernel/kernel.elf
+	@$(PYTHON) faultinject/corrupt.py --build $(BUILD) $(machine) --flips $(FLIPS) $(if $(SEED),--seed $(SEED))
 
 scale: deps ## 1,024 services: kill some, what each costs, is a recovery slower than among 8
 	$(build) $(BUILD)/image/scale/boot.img \

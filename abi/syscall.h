@@ -52,8 +52,7 @@ enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
  * ARM: after a more user-mode instructions of the process's first thread (0: at the next one), do
  *      action b with argument c. ARM_TAG: the same, for the next process started with service index
  *      c>>32 (the low half is unused; process handle 0; action must be INJECT_KILL).
- * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8. With INJECT_CELL it is not the process that
- *       writes, but a memory cell that turns: if the page was not copied since a snapshot, the snapshot has it too.
+ * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8.
  * PEEK: a = address; w0 = the 8 bytes there.
  * MAP:  a = memory handle of the caller, b = vaddr, c = prot: maps all pages into the process.
  * UNMAP: a = vaddr: removes the mapping that starts there.
@@ -71,6 +70,8 @@ enum inject_op {
     INJECT_UNMAP,
     INJECT_AT,
 };
+/* With POKE's width: it is not the process that writes, but a memory cell that turns. If the page was not copied since a
+ * snapshot, the snapshot has it too. */
 #define INJECT_CELL 16u
 enum inject_action {
     INJECT_KILL = 0, /* end the process, cause INJECTED */

@@ -29,6 +29,7 @@ if [ "${1:-}" = --help ]; then
   PLANT=1         make fuzz: build each target with a planted bug, which must be found
   KEEP=1          make fuzz: what was found new goes, minimised, into the kept corpus
   UPDATES=1000    how many make update makes
+  FLIPS=1000      how many bits make corrupt turns
   NOREPLAY=1      without recovery's replay, in build/noreplay: shows that chaos can fail
 TEXT
     exit 0
@@ -48,6 +49,7 @@ number JOBS "$JOBS" 1 1024
 number CALLS "$CALLS" 1 9999999999
 number RUNS "$RUNS" 1 9999999999
 number UPDATES "${UPDATES:-1000}" 1 1000000
+number FLIPS "${FLIPS:-1000}" 1 1000000
 [ -z "$SEED" ] || number SEED "$SEED" 0 4294967295
 [ -z "$SEEDS" ] || number SEEDS "$SEEDS" 1 4294967295
 [ -z "$SECONDS" ] || number SECONDS "$SECONDS" 1 86400

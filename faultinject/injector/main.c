@@ -7,11 +7,12 @@
  * What it reports is for orientation; what happened is read from the kernel trace by the host.
  *
  * Orders: hello | mark n | rest | settle | start seed | stop | hash | attack seed ms | flood kind ms | measure ms |
- * leaks uncounted kills seed | trial n service how [code and what struct trial has]. A number that is 0 may be left out. */
+ * leaks uncounted kills seed | flip service count gap_us seed cells_pct data data_bytes heap ... | trial n service how [code and what struct trial has]. A number that is 0 may be left out. */
 #include "abi/protocol.h"
 #include "abi/trace.h"
 #include "clock.h"
 #include "com2.h"
+#include "flips.h"
 #include "json.h"
 #include "leaks.h"
 #include "strike.h"
@@ -136,6 +137,23 @@ static void call_run(const struct json_object *order)
              label, (uint32_t)status, m.w[0], m.w[1]);
 }
 
+static void flips_order(const struct json_object *order)
+{
+    struct flips f = {
+        .service = json_text(order, "service"),
+        .area = {[FLIP_DATA] = {json_number(order, "data", 0), json_number(order, "data_bytes", 1)},
+                 [FLIP_HEAP] = {json_number(order, "heap", 0), json_number(order, "heap_bytes", 1)},
+                 [FLIP_STACK] = {json_number(order, "stack", 0), json_number(order, "stack_bytes", 1)},
+                 [FLIP_TEXT] = {json_number(order, "text", 0), json_number(order, "text_bytes", 1)}},
+        .count = json_number(order, "count", 0),
+        .gap_us = json_number(order, "gap_us", 1000),
+        .seed = json_number(order, "seed", 0),
+        .cells_pct = json_number(order, "cells_pct", 0),
+    };
+
+    flips_run(cap_find("inject"), &f);
+}
+
 static void order_run(const char *line, bool cut)
 {
     static struct json_object order;
@@ -169,6 +187,8 @@ static void order_run(const char *line, bool cut)
         pass_on(op, "meter", METER_MEASURE, json_number(&order, "ms", 0), 0);
     else if (strcmp(op, "call") == 0)
         call_run(&order);
+    else if (strcmp(op, "flip") == 0)
+        flips_order(&order);
     else if (strcmp(op, "leaks") == 0)
         leaks_run(cap_find("inject"), json_number(&order, "uncounted", 0), json_number(&order, "kills", 0),
                   json_number(&order, "seed", 0));
@@ -177,10 +197,11 @@ static void order_run(const char *line, bool cut)
         targets_log();
         log_line("{\"injector\":{\"hello\":1,\"settled\":%u}}", settled);
     } else
-        log_line("{\"error\":\"bad order, unknown op '%s'; known: call hello mark rest settle start stop "
-                 "hash attack flood "
-                 "leaks measure trial\"}",
-                 op);
+        log_line(
+            "{\"error\":\"bad order, unknown op '%s'; known: call flip hello mark rest settle start stop "
+            "hash attack flood "
+            "leaks measure trial\"}",
+            op);
 }
 
 static status_t open_all(void)

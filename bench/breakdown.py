@@ -28,7 +28,7 @@ STEPS_MAX = 60000
 RUN_SECONDS = 300     # to the first figure: firmware is slow when instructions are counted
 STUB_BYTES = 16       # of each vector's entry in trap_stubs
 CODE_BYTES = 512      # at the start of a program's text, that tell it from others
-IMAGE_BASE = 0x400000 # of every program (lib/user.ld)
+IMAGE_BASE = 0x420000 # of every program: USER_IMAGE_BASE of abi/types.h
 
 # Kernel functions, innermost first: the first of an instruction's functions that a pattern names decides.
 PHASES = [(phase, re.compile(f"^({names})$")) for phase, names in (

@@ -50,7 +50,7 @@ status_t dma_unmap(struct dma *d, iova_t iova) MUST_USE;
 void dma_reset_done(struct dma *d);
 status_t dma_bus_master(struct dma *d, bool on) MUST_USE;
 /* The function answers at its BARs' addresses, or not. The map of device memory changes, so no other CPU runs a
- * process meanwhile: QEMU before 8.2 lets the access that another CPU has under way miss its device (upstream
+ * process meanwhile: QEMU before 8.1.1 lets the access that another CPU has under way miss its device (upstream
  * commit 0d58c66068). E_STATE: the caller did not create the domain. */
 status_t dma_decode(struct dma *d, struct process *caller, bool on) MUST_USE;
 void dma_bus_master_off(struct dma *d); /* step 3 of a death */

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -82,6 +83,11 @@ def test_a_program_is_known_by_how_its_text_begins():
     assert breakdown.program_at([small, large], b"\1\2" + bytes(510)) is small
     with pytest.raises(breakdown.BreakdownProblem):
         breakdown.program_at([small, large], b"\7" * 512)
+
+
+def test_programs_begin_where_the_abi_says():
+    base = re.search(r"#define USER_IMAGE_BASE (0x[0-9a-f]+)ul", (ROOT / "abi/types.h").read_text())
+    assert breakdown.IMAGE_BASE == int(base[1], 16)
 
 
 def test_the_stub_speaks_packets():

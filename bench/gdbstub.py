@@ -65,7 +65,8 @@ class Stub:
         return int.from_bytes(self.memory(address, 8), "little")
 
     def interrupts_in_steps(self, on):
-        self.ask(f"Qqemu.sstep={1 if on else 7:x}", "OK")
+        """Of devices: timers stand still, or under stepping they would fire faster than anybody can serve them."""
+        self.ask(f"Qqemu.sstep={5 if on else 7:x}", "OK")
 
     def run_until(self, happened):
         """Runs at full speed, without breakpoints, until happened() returns; then stops the machine."""

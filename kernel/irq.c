@@ -71,21 +71,21 @@ static void irq_stop(struct irq *i)
     process_event_raise(i->user, EVENT_IRQ_STORM);
 }
 
-void irq_deliver(uint8_t vector)
+struct thread *irq_deliver(uint8_t vector)
 {
     struct irq *i = by_vector[vector];
-    if (!i || !i->user || i->storm) return; /* fenced while it was on its way */
+    if (!i || !i->user || i->storm) return NULL; /* fenced while it was on its way */
     if (irq_storms(i)) {
         irq_stop(i);
-        return;
+        return NULL;
     }
     if (i->line.kind == IRQ_GSI) arch_irq_mask(&i->line);
     if (i->outstanding) {
         i->pending = true;
-        return;
+        return NULL;
     }
     i->outstanding = true;
-    source_signal(&i->source);
+    return i->source.notification ? notification_wake(i->source.notification, i->source.bits) : NULL;
 }
 
 void irq_ack(struct irq *i)

@@ -41,8 +41,8 @@ status_t irq_create(struct process *owner, enum irq_kind kind, uint32_t number, 
 void irq_destroy(struct irq *i);
 void irq_bind(struct irq *i, struct process *user, struct notification *n, uint64_t bits);
 void irq_ack(struct irq *i);
-void irq_deliver(uint8_t vector);
-void irq_fence(struct irq *i); /* masks, forgets its user */
+struct thread *irq_deliver(uint8_t vector) MUST_USE; /* whom it wakes, for sched_wake; NULL: nobody */
+void irq_fence(struct irq *i);                       /* masks, forgets its user */
 
 status_t ports_create(struct process *owner, uint32_t base, uint32_t count, struct ports **out) MUST_USE;
 

@@ -18,7 +18,7 @@ status_t notification_create(struct process *owner, tag_t tag, struct notificati
 }
 
 /* Gives the bits to a thread blocked in wait or recv. */
-static void notification_hand_over(struct notification *n, struct thread *t, bool bound)
+static struct thread *notification_hand_over(struct notification *n, struct thread *t, bool bound)
 {
     t->context.status = OK;
     if (bound) {
@@ -28,17 +28,22 @@ static void notification_hand_over(struct notification *n, struct thread *t, boo
         t->context.w[0] = n->bits;
     }
     n->bits = 0;
-    thread_ready(t);
+    return t;
+}
+
+struct thread *notification_wake(struct notification *n, uint64_t bits)
+{
+    n->bits |= bits;
+    if (!n->bits) return NULL;
+    if (!list_empty(&n->waiters))
+        return notification_hand_over(n, container_of(n->waiters.next, struct thread, queue), false);
+    return n->bound && n->bound->state == THREAD_RECV ? notification_hand_over(n, n->bound, true) : NULL;
 }
 
 void notification_signal(struct notification *n, uint64_t bits)
 {
-    n->bits |= bits;
-    if (!n->bits) return;
-    if (!list_empty(&n->waiters))
-        notification_hand_over(n, container_of(n->waiters.next, struct thread, queue), false);
-    else if (n->bound && n->bound->state == THREAD_RECV)
-        notification_hand_over(n, n->bound, true);
+    struct thread *t = notification_wake(n, bits);
+    if (t) thread_ready(t);
 }
 
 void notification_wait(struct notification *n, struct thread *t)

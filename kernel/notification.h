@@ -26,6 +26,8 @@ struct source { /* something in the kernel that signals */
 status_t notification_create(struct process *owner, tag_t tag, struct notification **out) MUST_USE;
 void notification_destroy(struct notification *n);
 void notification_signal(struct notification *n, uint64_t bits);
+/* The same, but whom it wakes is left to the caller: thread_ready or sched_wake. NULL: nobody. */
+struct thread *notification_wake(struct notification *n, uint64_t bits) MUST_USE;
 void notification_wait(struct notification *n, struct thread *t); /* takes the bits or blocks */
 void notification_bind(struct notification *n, struct thread *t); /* n NULL: unbinds */
 void source_init(struct source *s);

@@ -385,6 +385,29 @@ struct context *sched_switch(void)
     return thread_resume(c, next);
 }
 
+struct context *sched_wake(struct thread *to)
+{
+    struct cpu *c = arch_cpu();
+    struct thread *old = c->current;
+    uint64_t now = arch_tsc();
+    bool at_once = old ? arch_platform.cpus == 1 && old->priority < to->priority : true;
+    if (!at_once || c->ready_mask >> to->priority || !(to->cpus & c->bit) ||
+        (to->budget && budget_exhausted(to, now))) {
+        thread_ready(to);
+        return sched_switch();
+    }
+    account(c, now);
+    c->coming = 0;
+    if (old) queue_put(old, !slice_over(c, old));
+    list_remove(&to->queue);
+    to->state = THREAD_RUNNING;
+    to->home = c->id;
+    c->current = to;
+    c->switches++;
+    thread_deadlines(c, to, now);
+    return thread_resume(c, to);
+}
+
 void sched_timer(void)
 {
     struct cpu *c = arch_cpu();

@@ -99,7 +99,9 @@ void sched_flush(struct process *p);
 /* The other CPUs that run p look up from it soon (process_info.interruptions). */
 void sched_interrupt(const struct process *p);
 bool inv_sched_nobody_waits(const struct cpu *c); /* unless it was kicked */
-struct context *sched_switch(void);               /* chooses who runs; the context to resume, NULL: idle */
+/* Out of an interrupt: `to` is ready. It runs at once, past the queue, if nothing as urgent is ready. */
+struct context *sched_wake(struct thread *to);
+struct context *sched_switch(void); /* chooses who runs; the context to resume, NULL: idle */
 /* For handover.h. */
 void sched_charge_budget(struct budget *b, bool overtime, uint64_t ticks, uint64_t now);
 /* A server works at its client's expense too, and at that of its client's client: a process has no more of the

@@ -853,8 +853,8 @@ struct context *kernel_syscall(void)
 
 struct context *kernel_irq(uint8_t vector)
 {
-    irq_deliver(vector);
-    return sched_switch();
+    struct thread *woken = irq_deliver(vector);
+    return woken ? sched_wake(woken) : sched_switch();
 }
 
 struct context *kernel_timer(void)

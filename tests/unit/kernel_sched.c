@@ -390,3 +390,66 @@ Test(sched, the_address_space_follows_the_thread)
     for (unsigned i = 0; i < 10; i++) expect_ok(sys(null));
     cr_assert_eq(host.space_switches, switches);
 }
+
+/* A thread that waits for interrupt 4. */
+static struct child handler_at(uint32_t priority, uint64_t budget_us, handle_t *n)
+{
+    struct child c = child_at(9, priority, budget_us, budget_us ? PERIOD_US : 0);
+    handle_t own = make(notification_create, 0), i = make(irq_create, boot_root, IRQ_GSI, 4);
+    *n = grant(&c, own, RIGHT_READ, 0);
+    expect_ok(sys(irq_bind, i, own, 1));
+    return c;
+}
+
+Test(sched, whom_an_interrupt_wakes_runs_at_once)
+{
+    handle_t n;
+    struct child handler = handler_at(20, 0, &n);
+    struct child first = child_at(1, 10, 0, 0), second = child_at(2, 10, 0, 0);
+    park();
+    run_as(handler.thread);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    run_as(first.thread);
+    cr_assert_eq(second.thread->state, THREAD_READY);
+    uint64_t switches = arch_cpu()->switches;
+    cr_assert(host_irq_raise(IRQ_GSI, 4));
+    cr_assert_eq(current(), handler.thread);
+    cr_assert_eq(handler.thread->context.w[0], 1);
+    cr_assert_eq(arch_cpu()->switches, switches + 1);
+    cr_assert_eq(first.thread->state, THREAD_READY);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    cr_assert_eq(current(), first.thread, "who was interrupted goes on before his equals");
+}
+
+Test(sched, whom_an_interrupt_wakes_waits_for_the_more_urgent)
+{
+    handle_t n;
+    struct child handler = handler_at(8, 0, &n), busy = child_at(1, 10, 0, 0);
+    handle_t work = make(notification_create, 0), theirs = grant(&busy, work, RIGHT_READ, 0);
+    struct notification *object = (struct notification *)object_at(process_root, work);
+    park();
+    expect_state(sys(wait, theirs), THREAD_WAIT);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    notification_signal(object, 1);
+    kernel_resume();
+    cr_assert(host_irq_raise(IRQ_GSI, 4));
+    cr_assert_eq(current(), busy.thread);
+    cr_assert_eq(handler.thread->state, THREAD_READY);
+    sys(exit, 0);
+    cr_assert_eq(current(), handler.thread);
+}
+
+Test(sched, whom_an_interrupt_wakes_has_no_more_than_his_budget)
+{
+    handle_t n;
+    struct child handler = handler_at(20, BUDGET_US, &n), busy = child_at(1, 10, 0, 0);
+    park();
+    run_as(handler.thread);
+    handler.process->budget.used_tsc = handler.process->budget.limit_tsc;
+    handler.process->budget.period_end_tsc = host.tsc + PERIOD_US * US;
+    expect_state(sys(wait, n), THREAD_WAIT);
+    run_as(busy.thread);
+    cr_assert(host_irq_raise(IRQ_GSI, 4));
+    cr_assert_eq(current(), busy.thread);
+    cr_assert_eq(handler.thread->priority, 0);
+}

@@ -29,9 +29,23 @@ def order(trial, image, tsc_hz=1):
     if fault.code == "spin":
         us = rng.randint(*HELD_UP_US)
         fields["a"], text = us * tsc_hz // 1_000_000, f"{us} us"
+    if spoils(trial):
+        fields["sweep"] = 1
     if fault.how in ("call", "corrupt", "text") or fault.code == "flood":
         fields["driver"] = programs.of_service(image, trial.service).objects.get("driver", 0)
     return {k: v for k, v in (out | fields).items() if v not in (0, "")}, text
+
+
+def spoils(trial):
+    """It may live and write what it should not to the workload's disk, which is read back then."""
+    return trial.service == "virtio_blk" and faults.BY_NAME[trial.fault].lives
+
+
+def reached(text, report):
+    """Of several places that were tried in turn, the one that the target came to."""
+    places = text.split("; ")
+    site = report.get("site", 0)
+    return places[site - 1] if 0 < site <= len(places) else text
 
 
 def text_of(program):

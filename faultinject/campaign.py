@@ -93,7 +93,7 @@ class Ledger:
     def __init__(self):
         self.acks = verify.Acks()
         self.trial = 0  # 0: before the first
-        self.block_trials = set()  # that strike a block driver
+        self.damaged = {}  # place -> (the record that should be there, trial during which it was found not to be)
         self.following = {}  # of trials that the guest begins by itself
         self.counts = collections.defaultdict(collections.Counter)  # trial -> kind -> count
         self.workload = None
@@ -112,7 +112,9 @@ class Ledger:
             self.acks.add(event["ack"], self.trial)
         for kind in COUNTED:
             if kind in event:
-                self.counts[self.culprit(kind, event[kind])][kind] += 1
+                self.counts[self.trial][kind] += 1
+        if "mismatch" in event:
+            self.damaged[event["mismatch"]["place"]] = event["mismatch"]["seq"], self.trial
         if "workload" in event:
             value = event["workload"]
             if "start" in value:
@@ -122,17 +124,11 @@ class Ledger:
         if event.get("diskhash", {}).get("final") or "error" in event.get("diskhash", {}):
             self.diskhash = event["diskhash"]
 
-    def culprit(self, kind, value):
-        """The trial that a finding is most likely due to. A record that was read at a wrong place was probably written there in
-        its own trial, and one that is missing was lost in its own; but only whoever strikes a block driver spoils records."""
-        if kind != "mismatch" or not self.acks.places:
-            return self.trial
-        found = value["found_seq"] if value["found_magic"] == verify.MAGIC else None
-        stray = found is not None and found * self.acks.stride % self.acks.places != value["place"]
-        likely = self.acks.trial_of(found if stray else value["seq"]) if found is not None else 0
-        candidates = [n for n in (likely, self.trial) if n in self.block_trials]
-        earlier = [n for n in self.block_trials if n <= self.trial]
-        return candidates[0] if candidates else max(earlier, default=self.trial)
+    def blame(self, findings):
+        """What the image shows and the workload had found before is put down to the trial in which it did: everything is read
+        back at the end of a trial that could spoil records."""
+        return [dataclasses.replace(f, trial=self.damaged[f.place][1])
+                if self.damaged.get(f.place, (None, 0))[0] == f.seq else f for f in findings]
 
 
 def restarts_with(image):
@@ -297,8 +293,6 @@ class Campaign:
             order, self.aims[trial.n] = aims.order(trial, self.o.image, self.tsc_hz)
             self.orders.send(order | ({"calm": 1} if self.o.enumerate else {}))
             self.sent.add(trial.n)
-            if trial.service in (*judge.BLOCK_SERVICES, "all"):
-                self.ledger.block_trials.add(trial.n)
 
     def send_ahead(self, trial, following):
         """The guest need not wait for us between trials, unless somebody must type meanwhile."""
@@ -321,6 +315,7 @@ class Campaign:
         self.send(trial)
         self.send_ahead(trial, following)
         self.reports[trial.n] = self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
+        self.aims[trial.n] = aims.reached(self.aims[trial.n], self.reports[trial.n])
         if typed:
             self.typist.rest()
             self.typing[trial.n] = self.typist.problems[known:]
@@ -418,7 +413,7 @@ class Campaign:
         self.report.stage("verify")
         acks = self.ledger.acks
         data = self.folder / "data.img"
-        self.findings = verify.check_disk(data, acks) if acks.places and data.exists() else []
+        self.findings = self.ledger.blame(verify.check_disk(data, acks)) if acks.places and data.exists() else []
         self.places_checked = len(acks.last)
         self.verified = bool(acks.count) or bool(self.o.enumerate and self.o.driver != "virtio_blk")  # nothing is written then
         if self.disk:

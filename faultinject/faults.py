@@ -60,6 +60,17 @@ class Fault:
     exception: bool = False  # of the group "exception"
 
 
+    @property
+    def lives(self):
+        """The target may live with it, and do what it should not."""
+        return self.how in ("call", "text", "corrupt", "garbage")
+
+    @property
+    def lies(self):
+        """It may live and say or do, in due form, other than what it was asked for: nobody but a client with sums can tell."""
+        return self.family in ("memory", "mutation")
+
+
 AT_RANDOM = "an instruction of the driver, counted from a random moment"
 
 

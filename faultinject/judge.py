@@ -5,7 +5,7 @@ import dataclasses
 from faultinject import faults, phases, sometimes
 
 OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
-            "silent_corruption", "kernel_panic", "harness_error")
+            "lied", "silent_corruption", "kernel_panic", "harness_error")
 GOOD = ("recovered", "masked", "not_activated")
 RESTARTED_WITH = "DEPENDENCY"  # cause of a death that the manifest asks for
 SERVICE_DRIVER = 2             # enum service_flags in abi/manifest.h
@@ -110,8 +110,25 @@ def strangers(e):
     return out
 
 
+OWNERS = {"records": BLOCK_SERVICES, "characters": ("serial",), "answers": ("echo",)}
+
+
+def lie(e):
+    """What the target's clients were told wrong, if the fault makes it tell anything and nobody else can have done it."""
+    told = {"records": e.lost or e.events.get("mismatch"), "characters": e.typing, "answers": e.report.get("wrong")}
+    wrong = [what for what, seen in told.items() if seen]
+    if not wrong or not faults.BY_NAME[e.trial.fault].lies or e.events.get("duplicate") or not activated(e):
+        return None
+    if any(e.trial.service not in OWNERS[what] for what in wrong) or strangers(e):
+        return None
+    return f"{e.trial.service}, changed, did other than it was asked for: {', '.join(wrong)} are wrong"
+
+
 def harm(e, found):
     """(outcome, why) of a fault that took effect, worst first."""
+    told = lie(e)
+    if told:
+        return "lied", told
     if any(f.kind == "corrupt" for f in e.lost) or e.events.get("mismatch"):
         return "silent_corruption", "; ".join(f.text() for f in e.lost[:1]) or "a record read back was wrong"
     if e.report.get("wrong"):

@@ -139,8 +139,13 @@ uint32_t block_take(struct block_session *s, struct block_done *done, uint32_t m
 {
     uint32_t n = 0;
 
-    if (s->request->client_waiting != 0) shared_store(&s->request->client_waiting, 0);
-    if (shared_load(&s->hint->complete) != 0) s->ready |= shared_take(&s->hint->complete);
+    bool slept = s->request->client_waiting != 0;
+    if (slept) shared_store(&s->request->client_waiting, 0);
+    if (shared_load(&s->hint->complete) != 0)
+        s->ready |= shared_take(&s->hint->complete);
+    else if (slept)
+        s->ready =
+            s->busy; /* woken for nothing, or by recovery: a driver need not set hints for us to go on */
     s->ready &= s->busy;
     while (s->ready != 0 && n < max) {
         uint32_t i = (uint32_t)__builtin_ctzl(s->ready);

@@ -39,7 +39,9 @@ struct rsession {
     uint8_t attempts[SESSION_SLOTS_MAX];    /* deaths with request attempt_id[i] in flight, */
     uint32_t attempt_of[SESSION_SLOTS_MAX]; /* the last of this incarnation: it counts once */
     uint64_t attempt_id[SESSION_SLOTS_MAX];
-    uint64_t id_seen;                    /* largest request id seen: the number submitted */
+    uint64_t pending_id[SESSION_SLOTS_MAX]; /* at the last look; 0: none */
+    uint64_t progress; /* grows when a request that was pending at a look is not at the next */
+    uint64_t id_seen;  /* largest request id seen: the number submitted */
     uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
     bool unheard;                        /* at the last look its client slept, with something to take */
 };
@@ -60,7 +62,7 @@ struct watch_sample { /* of all sessions of a service */
     uint32_t pending, issued, rounds, nonsense;
     uint32_t irq_lost; /* sessions whose driver, the present incarnation, says that an interrupt never came */
     uint32_t awake;    /* sessions whose driver does not say that it sleeps */
-    uint64_t progress; /* differs if anything completed */
+    uint64_t progress; /* differs if anything that was pending completed */
 };
 enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED, WATCH_LOST_IRQ };
 

@@ -116,15 +116,26 @@ void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attac
     store(&s->ledger->rounds, 0);
 }
 
+/* Progress is what a client waited for and waits for no more: done, or done and taken. That the driver writes other
+ * ids into its ledger is none, or one gone wrong could do so for ever. */
+static void slot_progress(struct rsession *s, uint32_t slot, uint64_t id, uint64_t completed, bool done)
+{
+    uint64_t waited = s->pending_id[slot];
+
+    if (waited != 0 && completed >= waited && (id != waited || done)) s->progress++;
+    s->pending_id[slot] = done ? 0 : id;
+}
+
 static void slot_sample(struct rsession *s, uint32_t slot, struct watch_sample *sum)
 {
     const struct session_entry *e = &s->ledger->entry[slot];
     uint64_t completed = load(&e->completed_id), id = load(&s->request->slot[slot].id);
+    bool done = completed == id && load(&e->issued_id) == id && load(&e->status) < STATUS_COUNT;
 
-    sum->progress += completed;
+    slot_progress(s, slot, id, completed, done);
     if (id == 0) return;
     if (id > s->id_seen) s->id_seen = id;
-    if (completed == id && load(&e->issued_id) == id && load(&e->status) < STATUS_COUNT) return;
+    if (done) return;
     if (ledger_nonsense(s, slot)) sum->nonsense++;
     sum->pending++;
     if (load(&e->issued_id) == id) sum->issued++;
@@ -155,6 +166,7 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum)
         return;
     }
     for (uint32_t i = 0; i < s->slots; i++) slot_sample(s, i, sum);
+    sum->progress += s->progress;
     sum->rounds += load(&s->ledger->rounds);
     sum->awake += load(&s->ledger->driver_waiting) == 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * Is a driver alive? Owns a service's struct watch. Progress, not pings: while requests complete nobody
+ * Is a driver alive? Owns a service's struct watch. Progress, not pings: while what clients wait for completes nobody
  * is asked anything. Work is what is pending, and also whatever keeps a driver awake: one that spins
  * starves its clients, who then have nothing pending. A driver without progress for half its watchdog
  * time is asked once, by ringing its doorbell; a live one wakes, looks for work and so counts a round.

@@ -31,10 +31,10 @@ static void trial_report(const struct trial *t, const struct outcome *o)
     if (t->index == TARGET_NONE || target_read(t->index, &after) != OK) after = (struct target){.state = ~0u};
     log_line("{\"trial\":{\"n\":%lu,\"struck\":%u,\"second\":%u,\"died\":%u,\"settled\":%u,\"rescued\":%u,"
              "\"cleaned\":%u,\"stuck\":%u,\"wrong\":%u,\"answered\":%u,\"poked\":%u,\"in_flight\":%u,"
-             "\"generation\":%lu,\"generation_after\":%lu,\"state_after\":%u,\"error\":\"%s\"}}",
+             "\"site\":%u,\"generation\":%lu,\"generation_after\":%lu,\"state_after\":%u,\"error\":\"%s\"}}",
              t->n, o->struck, o->second, o->died, o->settled, o->rescued, o->cleaned, o->stuck, o->wrong,
-             o->answered, o->poked, o->in_flight, t->before.generation, after.generation, after.state,
-             o->error);
+             o->answered, o->poked, o->in_flight, o->site, t->before.generation, after.generation,
+             after.state, o->error);
 }
 
 static void trial_read(const struct json_object *order, struct trial *t)
@@ -57,6 +57,7 @@ static void trial_read(const struct json_object *order, struct trial *t)
         .driver = json_number(order, "driver", 0),
         .at = json_number(order, "at", 0),
         .calm = json_number(order, "calm", 0) != 0,
+        .sweep = json_number(order, "sweep", 0) != 0,
         .service = json_text(order, "service"),
         .how = json_text(order, "how"),
         .code = json_text(order, "code"),
@@ -67,6 +68,14 @@ static void trial_read(const struct json_object *order, struct trial *t)
         t->site[t->sites] = json_text(order, key);
         if (t->site[t->sites][0] == 0) return;
     }
+}
+
+/* Damage is found in the trial that did it, or it would be put down to the one that comes upon it. */
+static bool swept(void)
+{
+    struct message m = {0};
+
+    return service_call(cap_find("workload"), WORKLOAD_SWEEP, &m) == OK;
 }
 
 static void trial_run(const struct json_object *order)
@@ -89,6 +98,7 @@ static void trial_run(const struct json_object *order)
     if (o.error[0] == 0) strike(&t, &o);
     o.settled = settle();
     if (t.second != 0) strike_second_disarm(&t, &o);
+    if (t.sweep && o.settled && !swept()) o.error = "the workload could not read back what it wrote";
     trial_report(&t, &o);
 }
 

@@ -277,6 +277,7 @@ static void strike_text(struct trial *t, handle_t process, struct view *v, struc
         o->struck = await_strike(t, process, o, in_ms(each_ms));
         if (!o->struck && text_restore(inject, process, t->at, bytes) != OK)
             o->error = "its text cannot be restored";
+        if (o->struck) o->site = i + 1;
     }
     if (o->struck) watch(t, v, o);
 }

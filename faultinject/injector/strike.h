@@ -15,6 +15,7 @@ struct trial {
     uint64_t text, pages, end;        /* the program's text, and the end of its image */
     uint64_t driver;                  /* its struct driver; 0: none */
     uint64_t at;                      /* where a strike waits for its target; 0: nowhere */
+    bool sweep;                       /* then the workload reads back all that it has written */
     bool calm;                   /* nothing else is going on: the target is called once, until it answers */
     const char *site[SITES_MAX]; /* changes of its text, in the order in which they are tried */
     uint32_t sites;
@@ -25,6 +26,7 @@ struct outcome {
     bool struck, second, died, settled, rescued, cleaned, stuck, answered;
     uint32_t wrong; /* answers that were not what was asked for */
     uint32_t poked; /* words written */
+    uint32_t site;  /* of its text, from 1, that it came to; 0: none */
     uint32_t in_flight;
     const char *error;
 };

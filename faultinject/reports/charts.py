@@ -11,7 +11,7 @@ from matplotlib import pyplot, ticker  # noqa: E402
 INK = "#010203"  # stands for the page's text colour; no other colour may be this one
 PHASE_COLOURS = ("#c2452d", "#d98032", "#d9b22f", "#86a83a", "#3f9b6c", "#3690a8", "#4a6fc0", "#8759b0")
 OUTCOME_COLOURS = {"recovered": "#3f9b6c", "masked": "#3690a8", "not_activated": "#8a8f98", "recovered_with_loss": "#d98032",
-                   "degraded": "#d9b22f", "gave_up": "#c2452d", "cascaded": "#b0418c", "silent_corruption": "#8a1f1f",
+                   "degraded": "#d9b22f", "gave_up": "#c2452d", "cascaded": "#b0418c", "lied": "#a5522d", "silent_corruption": "#8a1f1f",
                    "kernel_panic": "#5b1a6e", "harness_error": "#6b4b2a"}
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "coppice", "font.family": "sans-serif", "font.size": 10,
          "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,

@@ -36,7 +36,8 @@ static uint64_t buffers_free = (1ul << DEPTH_MAX) - 1;
 static uint64_t seed, places, next_seq = 1, random_state, flushes;
 static uint64_t acks[ACK_BATCH];
 static uint32_t ack_count;
-static bool place_failed[PLACES_MAX]; /* its latest write failed: nobody knows what is there */
+static bool place_failed[PLACES_MAX]; /* its latest write failed, or what is there is known to be wrong */
+static uint64_t last_seq[PLACES_MAX]; /* acknowledged there last; 0: none */
 static bool stopping, calm;           /* calm: works only when told to */
 static struct {
     uint64_t acked, reads, verified, flushes, mismatch, duplicates, errors;
@@ -78,6 +79,7 @@ static void ack_add(uint64_t seq)
     for (; i > 0 && acks[i - 1] > seq; i--) acks[i] = acks[i - 1];
     acks[i] = seq;
     place_failed[record_place(seq, places)] = false;
+    last_seq[record_place(seq, places)] = seq;
     total.acked++;
     if (ack_count == ACK_BATCH) acks_log();
 }
@@ -173,16 +175,16 @@ static void op_failed(const struct op *o, status_t status)
              (uint32_t)status);
 }
 
-static void read_check(const struct op *o)
+/* What is wrong is said once, and not read again until it is written anew. */
+static void record_check(const struct record *r, uint64_t seq)
 {
-    const struct record *r = buffer_at(o->buffer);
-    uint64_t place = record_place(o->seq, places);
+    uint64_t place = record_place(seq, places);
 
-    total.reads++;
-    if (record_good(r, o->seq, place, seed)) return;
+    if (record_good(r, seq, place, seed)) return;
     total.mismatch++;
-    log_line("{\"mismatch\":{\"seq\":%lu,\"place\":%lu,\"found_magic\":%lu,\"found_seq\":%lu}}", o->seq,
-             place, r->magic, r->seq);
+    if (seq == last_seq[place]) place_failed[place] = true;
+    log_line("{\"mismatch\":{\"seq\":%lu,\"place\":%lu,\"found_magic\":%lu,\"found_seq\":%lu}}", seq, place,
+             r->magic, r->seq);
 }
 
 static void op_finish(const struct block_done *done)
@@ -200,9 +202,10 @@ static void op_finish(const struct block_done *done)
         op_failed(&o, done->status);
     else if (o.kind == OP_WRITE)
         ack_add(o.seq);
-    else if (o.kind == OP_READ)
-        read_check(&o);
-    else {
+    else if (o.kind == OP_READ) {
+        total.reads++;
+        record_check(buffer_at(o.buffer), o.seq);
+    } else {
         total.flushes++;
         log_line("{\"flushed\":%lu}", o.seq);
     }
@@ -228,15 +231,44 @@ static uint32_t depth_now(void)
     return ms < DEPTH_ONE_MS ? 1 : DEPTH_MAX;
 }
 
-/* Answers what waits on the endpoint; STOP is the only order of a running workload. */
+static void finish_all(void)
+{
+    while (outstanding > 0) round_finish();
+}
+
+static void places_check(uint64_t first, uint64_t count)
+{
+    for (uint32_t i = 0; i < count; i++) buffer_at(i)->magic = 0;
+    status_t status = block_do(&disk, BLOCK_READ, first * (RECORD_BYTES / SECTOR_SIZE),
+                               (uint32_t)(count * RECORD_BYTES), 0);
+    if (status != OK) {
+        op_failed(&(struct op){.kind = OP_READ, .seq = last_seq[first]}, status);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (last_seq[first + i] != 0 && !place_failed[first + i])
+            record_check(buffer_at(i), last_seq[first + i]);
+}
+
+/* All that was acknowledged, in large reads with nothing else outstanding: after it, whatever is found wrong is news. */
+static void sweep(void)
+{
+    finish_all();
+    acks_log();
+    for (uint64_t at = 0; at < places; at += DEPTH_MAX)
+        places_check(at, places - at < DEPTH_MAX ? places - at : DEPTH_MAX);
+}
+
+/* Answers what waits on the endpoint: the orders of a running workload are STOP and SWEEP. */
 static void orders_look(handle_t endpoint)
 {
     struct message m = {0};
 
     if (sys_endpoint_info(endpoint, &m) != OK || m.w[0] == 0) return;
     if (sys_recv(endpoint, &m) != OK) return;
-    bool stop = INFO_LABEL(m.info) == WORKLOAD_STOP;
-    m.info = INFO_MAKE(stop ? OK : E_ARGUMENT, 0);
+    bool stop = INFO_LABEL(m.info) == WORKLOAD_STOP, check = INFO_LABEL(m.info) == WORKLOAD_SWEEP;
+    if (check) sweep();
+    m.info = INFO_MAKE(stop || check ? OK : E_ARGUMENT, 0);
     (void)sys_reply(&m); /* a caller that died needs no answer */
     stopping = stopping || stop;
 }
@@ -251,11 +283,6 @@ static void run(handle_t endpoint)
     }
     while (outstanding > 0) round_finish();
     acks_log();
-}
-
-static void finish_all(void)
-{
-    while (outstanding > 0) round_finish();
 }
 
 /* One record from the beginning to the end, with nothing else outstanding. */

@@ -88,7 +88,10 @@ static void submit(uint64_t how)
 static void take_some(uint32_t max)
 {
     struct block_done done[SLOTS];
-    uint64_t said = (hint.complete | s.ready) & ((1ul << SLOTS) - 1), sure = 0, wrong = s.violations;
+    bool woken =
+        request.client_waiting && !hint.complete; /* for nothing, as far as hints go: it looks everywhere */
+    uint64_t said = (woken ? ~0ul : hint.complete | s.ready) & ((1ul << SLOTS) - 1), sure = 0,
+             wrong = s.violations;
     for (uint32_t i = 0; i < SLOTS; i++) sure += waits[i] && (said >> i & 1) && entry_done(i);
     uint32_t n = block_take(&s, done, max);
     check(n <= max && n <= sure && (n == sure || n == max));

@@ -145,6 +145,37 @@ Test(ledger, sample_counts_pending_issued_and_progress)
     cr_assert_eq(s->id_seen, 2);
 }
 
+/* A driver gone wrong that issues and completes under other numbers, for ever. */
+Test(ledger, other_ids_are_no_progress)
+{
+    struct watch_sample a, b;
+
+    request_put(s, 0, 7, 1);
+    recovery_sample(&f->core, &f->server[DISK], &a);
+    for (uint64_t id = 1; id < 7; id++) {
+        s->ledger->entry[0].issued_id = s->ledger->entry[0].completed_id = id;
+        s->ledger->entry[1].completed_id = id; /* a free slot */
+        recovery_sample(&f->core, &f->server[DISK], &b);
+        cr_assert_eq(a.progress, b.progress);
+    }
+    s->ledger->entry[0].issued_id = s->ledger->entry[0].completed_id = 7;
+    recovery_sample(&f->core, &f->server[DISK], &b);
+    cr_assert_neq(a.progress, b.progress);
+}
+
+Test(ledger, what_its_client_has_taken_between_two_looks_was_progress)
+{
+    struct watch_sample a, b;
+
+    for (uint64_t id = 1; id < 10; id += 2) {
+        s->ledger->entry[0].completed_id = id - 1;
+        request_put(s, 0, id, 1);
+        recovery_sample(&f->core, &f->server[DISK], &b);
+        cr_assert(id == 1 || a.progress != b.progress);
+        a = b;
+    }
+}
+
 /* Nobody will ever tell its client: the watch must see it. */
 Test(ledger, sample_sees_a_completion_with_unknown_status)
 {

@@ -43,6 +43,17 @@ Test(client, wrong_hints_cost_only_time)
     cr_assert_eq(s.violations, 0);
 }
 
+/* Recovery signals a client that sleeps over a completion; the driver may not have set a hint either. */
+Test(client, woken_without_a_hint_it_looks_at_the_ledger)
+{
+    block_submit(&s, BLOCK_FLUSH, 0, 0, 0);
+    cr_assert(block_arm(&s), "it sleeps now");
+    complete(0, 1, OK);
+    s.hint->complete = 0;
+    cr_assert_eq(block_take(&s, done, SLOTS), 1);
+    cr_assert_eq(s.violations, 0);
+}
+
 Test(client, slots_beyond_its_own_are_refused)
 {
     for (uint32_t i = 0; i < SLOTS; i++) cr_assert_eq(block_submit(&s, BLOCK_FLUSH, 0, 0, 0), (int)i);

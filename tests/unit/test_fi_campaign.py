@@ -106,18 +106,11 @@ def test_a_disk_that_was_read_whole_has_nothing_in_flight():
     assert judge.in_flight(e, found) is None
 
 
-@pytest.mark.parametrize("found,now,blame", [
-    (140, 3, 1),    # a record of trial 1, at a wrong place
-    (10, 3, 2),     # the place's older record: write 74, of trial 2, is lost
-    (None, 3, 3),   # no record at all: whoever is struck now
-    (140, 4, 1),
-    (None, 4, 3),   # trial 4 strikes another driver: the last that struck a block driver
-])
-def test_a_wrong_record_is_put_down_to_who_can_have_done_it(found, now, blame):
+def test_what_was_found_wrong_is_not_charged_to_a_later_trial():
     ledger = campaign.Ledger()
     ledger.acks.start(64, 1, 42)
-    ledger.acks.add([[1, 64], [140, 140]], 1)
-    ledger.acks.add([[65, 139]], 2)
-    ledger.block_trials, ledger.trial = {1, 2, 3}, now
-    value = {"seq": 74, "place": 10, "found_magic": verify.MAGIC if found else 0, "found_seq": found or 0}
-    assert ledger.culprit("mismatch", value) == blame and ledger.culprit("duplicate", {}) == now
+    ledger.trial = 3
+    ledger.take({"mismatch": {"seq": 10, "place": 10, "found_magic": 0, "found_seq": 0}, "writer": None})
+    known, newer, other = (verify.Finding("corrupt", place, seq, None, 9) for place, seq in ((10, 10), (10, 74), (11, 11)))
+    assert [f.trial for f in ledger.blame([known, newer, other])] == [3, 9, 9]
+    assert ledger.counts[3]["mismatch"] == 1

@@ -66,6 +66,18 @@ def test_orders_say_how():
     assert (order["how"], order["code"]) == ("jump", "loop")
 
 
+def test_whoever_can_spoil_records_has_them_read_back():
+    swept = {(t.service, t.fault) for t in plan.make_each(1, 1) if aims.spoils(t)}
+    assert {service for service, _ in swept} == {"virtio_blk"}
+    assert {fault for _, fault in swept} >= {f.name for f in faults.TABLE if f.lies and not f.apart} | {"corrupt_ring", "garbage"}
+    assert not {fault for _, fault in swept} & {"kill", "ud2", "loop", "double", "all", "corrupt_checkpoint"}
+
+
+def test_the_place_that_was_reached_is_told():
+    assert aims.reached("one; two; three", {"site": 2}) == "two"
+    assert aims.reached("one; two; three", {"site": 0}) == aims.reached("one; two; three", {}) == "one; two; three"
+
+
 def test_lists(capsys):
     assert fi.main(["list", "faults"]) == fi.MET
     text = capsys.readouterr().out

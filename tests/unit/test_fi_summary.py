@@ -60,6 +60,20 @@ def test_a_survivor_that_serves_nobody():
     assert outcome(recovery_entries()[:2], report=REPORT | {"died": 0, "stuck": 1, "cleaned": 1}) == "degraded"
 
 
+@pytest.mark.parametrize("service,fault,changes,wanted", [
+    ("virtio_blk", "mutate_branch", {"events": {"mismatch": 3}}, "lied"),
+    ("virtio_blk", "flip_register", {"lost": [Finding("lost", 1, 2, 1, 17)]}, "lied"),
+    ("virtio_blk", "kill", {"events": {"mismatch": 3}}, "silent_corruption"),            # nothing made it lie
+    ("virtio_blk", "flip_register", {"events": {"mismatch": 1, "duplicate": 1}}, "silent_corruption"),
+    ("virtio_blk", "flip_register", {"typing": ["lost"]}, "recovered_with_loss"),        # not its characters
+    ("echo", "flip_register", {"events": {"mismatch": 1}}, "silent_corruption"),         # not its records
+])
+def test_a_lie_in_due_form(service, fault, changes, wanted):
+    entries = [dataclasses.replace(x, a=judge.NOTE) if x.event == "STRIKE" else x for x in recovery_entries()]
+    services = SERVICES if service == "virtio_blk" else SERVICES | {BLK: SERVICES[BLK] | {"name": service}}
+    assert outcome(entries, trial=dataclasses.replace(TRIAL, service=service, fault=fault), services=services, **changes) == wanted
+
+
 def test_an_answer_with_other_words():
     assert outcome(report=REPORT | {"wrong": 1}) == "silent_corruption"
 

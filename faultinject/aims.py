@@ -3,7 +3,7 @@
 the image. The same trial and the same image give the same order."""
 import random
 
-from faultinject import faults, mutation, programs
+from faultinject import faults, mutation, plan, programs
 
 SITES = 16          # changes of a text that are tried in turn, until one is executed
 REGISTERS = ("r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax", "flags", "rsp")
@@ -18,7 +18,8 @@ def order(trial, image, tsc_hz=1):
     """(order, where it strikes in words)"""
     fault = faults.BY_NAME[trial.fault]
     out = {"op": "trial", "n": trial.n, "service": trial.service, "how": fault.how, "code": fault.code, "seed": trial.seed,
-           "delay_us": trial.delay_us, "instructions": trial.instructions, "second": trial.second, "watch_ms": fault.watch_ms}
+           "delay_us": trial.delay_us, "instructions": trial.instructions, "second": trial.second, "again": trial.again,
+           "watch_ms": fault.watch_ms}
     rng = random.Random(f"coppice aim {trial.seed}")
     fields, text = {}, ""
     if fault.how == "text" or fault.at:
@@ -26,14 +27,20 @@ def order(trial, image, tsc_hz=1):
         fields, text = sites(rng, program, fault)
     elif fault.how in ("call", "corrupt"):
         fields, text = word(rng, image, trial.service, fault)
+    if fault.how == "starve":
+        fields["a"], text = starved_us(trial), f"{starved_us(trial)} us"
     if fault.code == "spin":
         us = rng.randint(*HELD_UP_US)
         fields["a"], text = us * tsc_hz // 1_000_000, f"{us} us"
     if spoils(trial):
         fields["sweep"] = 1
-    if fault.how in ("call", "corrupt", "text") or fault.code == "flood":
+    if fault.how in ("call", "corrupt", "text", "starve") or fault.code == "flood":
         fields["driver"] = programs.of_service(image, trial.service).objects.get("driver", 0)
     return {k: v for k, v in (out | fields).items() if v not in (0, "")}, text
+
+
+def starved_us(trial):
+    return random.Random(f"coppice starve {trial.seed}").randint(*plan.STARVE_US)
 
 
 def spoils(trial):

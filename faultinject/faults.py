@@ -20,6 +20,9 @@ PROOFS = {  # name -> what the judge looks for; an activated fault is one with i
     "struck": "STRIKE of the target in the kernel's trace: it was stopped at that instruction, and the fault was done there",
     "poked": "POKED of the target in the kernel's trace: its memory was written",
     "spoiled": "POKED of recovery and STRIKE of the target in the kernel's trace: its checkpoint was written, and it was ended",
+    "repeated": "STRIKE of the target in the kernel's trace, as many times as the trial says",
+    "given_up": "STRIKE of the target and the supervisor's mark GAVE_UP in the kernel's trace",
+    "starved": "two marks STARVING of the hog in the kernel's trace, as far apart as the trial says",
     "killed": "DEATH of every driver in the kernel's trace",
 }
 MECHANISMS = {  # of the injector in the guest
@@ -31,6 +34,8 @@ MECHANISMS = {  # of the injector in the guest
     "checkpoint": "writes into recovery's memory, then ends the target",
     "garbage": "as corrupt, for what its clients read",
     "recovering": "has the supervisor end virtio_blk, then ends the target at an instruction",
+    "again": "ends the target at an instruction, and then each of its successors at one of its start",
+    "starve": "has a process that is more urgent than every driver use up the CPU",
     "all": "has the supervisor end every driver",
 }
 
@@ -64,6 +69,11 @@ class Fault:
     def lives(self):
         """The target may live with it, and do what it should not."""
         return self.how in ("call", "text", "corrupt", "garbage")
+
+    @property
+    def successors(self):
+        """They are struck too."""
+        return self.how == "again" or self.name == "double"
 
     @property
     def lies(self):
@@ -149,6 +159,14 @@ TABLE = (
           how="garbage", weight=6),
     Fault("double", "system", "it is ended, and its successor again while it recovers",
           AT_RANDOM + "; then one of the successor, start to READY", "struck", SERVED, how="kill", weight=8),
+    Fault("triple", "system", "it is ended, its successor while it recovers, and that one's successor while it recovers from both",
+          AT_RANDOM + "; then one of each successor, start to READY", "repeated", SERVED, how="again"),
+    Fault("crash_loop", "system", "it is ended, and its next 3 to 8 successors at their start",
+          AT_RANDOM + "; then the same of each successor, before it has its sessions", "repeated", SERVED, how="again"),
+    Fault("give_up", "system", "it is ended, and its successors at their start until it is given up; then an operator resets it",
+          AT_RANDOM + "; then the same of each successor, before it has its sessions", "given_up", ("virtio_blk", "serial"),
+          how="again", apart=True),
+    Fault("starve", "system", "it does not get the CPU for 1 to 60 ms", "a random moment", "starved", STRUCK, how="starve"),
     Fault("recovering", "system", "it is ended while virtio_blk, which was killed, recovers",
           "an instruction of its own, counted from that kill", "struck", KEPT, how="recovering", apart=True),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
@@ -180,7 +198,7 @@ DRIVERS = {  # service -> what it is
 def counted(name):
     """Its place is a number of instructions."""
     fault = BY_NAME[name]
-    return fault.proof == "struck" and not fault.at
+    return fault.proof in ("struck", "repeated", "given_up") and not fault.at
 
 
 def of_service(service):

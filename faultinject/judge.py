@@ -2,14 +2,14 @@
 """From evidence to the outcome of one trial. Pure: no clock, no file, no guest."""
 import dataclasses
 
-from faultinject import faults, phases, sometimes
+from faultinject import aims, faults, phases, sometimes
 
 OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
             "lied", "silent_corruption", "kernel_panic", "harness_error")
 GOOD = ("recovered", "masked", "not_activated")
 RESTARTED_WITH = "DEPENDENCY"  # cause of a death that the manifest asks for
 SERVICE_DRIVER = 2             # enum service_flags in abi/manifest.h
-STATE_ABSENT = 7               # abi/states.def
+STATE_RUNNING, STATE_ABSENT = 2, 7  # abi/states.def
 NOT_CLIENTS = ("supervisor", "recovery", "pci", "injector")
 NOTE = 3  # enum inject_action in abi/syscall.h
 LOADED = "virtio_blk"  # its client always waits for something: the workload
@@ -60,6 +60,12 @@ def activated(e):
     if proof == "killed":
         return {names.get(d.service) for d in e.window.deaths} >= targets(e)
     struck = [m for m in e.window.strikes if names.get(m.service) == e.trial.service]
+    if proof == "repeated":
+        return len(struck) >= 2 + e.trial.again
+    if proof == "given_up":
+        return bool(struck) and given_up_as_meant(e)
+    if proof == "starved":
+        return starved_us(e) >= aims.starved_us(e.trial)
     if proof == "executed":
         return any(m.a == NOTE for m in struck)
     if proof == "spoiled":
@@ -69,9 +75,21 @@ def activated(e):
     return bool(struck)
 
 
+def given_up_as_meant(e):
+    """The target was, nobody else, and it runs again."""
+    names = {e.services[i]["name"] for i in e.window.gave_up if i in e.services}
+    return e.trial.fault == "give_up" and names == {e.trial.service} and e.report.get("state_after") == STATE_RUNNING
+
+
+def starved_us(e):
+    """How long the hog had the CPU: between its two marks."""
+    marks = [m.tsc for m in e.window.entries if m.mark == "STARVING"]
+    return (marks[-1] - marks[0]) * 1e6 / e.tsc_hz if len(marks) == 2 else 0
+
+
 def injected_deaths(e):
     """Deaths that one of the trial's own strikes explains."""
-    return 2 if e.trial.fault == "double" and len(e.window.strikes) > 1 else 1
+    return max(1, len(e.window.strikes)) if faults.BY_NAME[e.trial.fault].successors else 1
 
 
 def orphaned(e, death, before):
@@ -139,7 +157,7 @@ def harm(e, found):
         return "recovered_with_loss", "a request was completed twice"
     if e.typing:
         return "recovered_with_loss", "characters were lost or repeated on the console"
-    if e.window.gave_up or (e.report and e.report.get("state_after") == 6):
+    if e.window.gave_up and not given_up_as_meant(e) or (e.report and e.report.get("state_after") == 6):
         return "gave_up", "the supervisor gave the service up"
     others = strangers(e)
     if others:
@@ -197,7 +215,7 @@ def record(e, replay):
     return {
         "schema_version": 1, "n": e.trial.n, "service": e.trial.service, "fault": e.trial.fault,
         "delay_us": e.trial.delay_us, "instructions": e.trial.instructions, "second": e.trial.second,
-        "trial_seed": e.trial.seed, "aim": e.aim, "outcome": outcome, "why": why,
+        "again": e.trial.again, "trial_seed": e.trial.seed, "aim": e.aim, "outcome": outcome, "why": why,
         "activated": outcome == "kernel_panic" or bool(live and activated(e)),
         "cause": main.cause if main else None,
         "in_flight": in_flight(e, found),

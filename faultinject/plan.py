@@ -23,6 +23,11 @@ INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo"
 RECOVERING_MAX = {"supervisor": 24000, "recovery": 9000, "pci": 1500}  # from the victim's death until it serves again
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 SECOND_MAX = 2500  # of the successor: start to READY
+THIRD_MAX = 1000   # of each of two: echo does not execute many more before somebody calls it
+LOOP_MAX = 250     # of each successor in a loop of crashes: it has asked recovery for nothing yet
+LOOP = (2, 7)      # successors after the first
+GIVE_UP = 149      # more than the policy of system/chaos.toml forgives
+STARVE_US = (1_000, 60_000)
 DELAY_US = (0, 8000)  # a round of the workload takes 1 to 3 ms
 
 
@@ -37,11 +42,13 @@ class Trial:
     fault: str
     delay_us: int       # after the previous trial came to rest
     instructions: int   # of the target, from then to the strike
-    second: int         # double: instructions of the successor; else 0
+    second: int         # faults that strike successors: instructions of the successor; else 0
     seed: int           # for what the guest chooses
+    again: int = 0      # so many successors after that one are struck too
 
     def where(self):
         more = f"+{self.second}" if self.second else ""
+        more += f"x{1 + self.again}" if self.again else ""
         return f"{self.fault}@{self.instructions}{more}" if faults.counted(self.fault) else self.fault
 
 
@@ -80,10 +87,12 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
     if driver in SERVICES:
         kinds = {kind: w for kind, w in kinds.items() if kind in SERVICES[driver] + ("all",)}
     kind = pick(rng, kinds)
+    at_start = {"double": SECOND_MAX, "triple": THIRD_MAX}.get(kind, LOOP_MAX)
     service = "all" if kind == "all" else pick(rng, services_of(driver, kind, disk))
     return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US),
                  instructions=rng.randint(0, (RECOVERING_MAX if kind == "recovering" else INSTRUCTIONS_MAX).get(service, 0)),
-                 second=rng.randint(1, SECOND_MAX) if kind == "double" else 0, seed=rng.getrandbits(RANDOM_BITS))
+                 second=rng.randint(1, at_start) if faults.BY_NAME[kind].successors else 0, seed=rng.getrandbits(RANDOM_BITS),
+                 again={"triple": 1, "crash_loop": rng.randint(*LOOP), "give_up": GIVE_UP}.get(kind, 0))
 
 
 def make_plan(seed, kills, driver="mix", fault="mix", disk=False):

@@ -34,6 +34,7 @@ def trial_text(line):
     flight = "" if line["in_flight"] is None else f", {line['in_flight']} in flight"
     where = f"{line['fault']}@{line['instructions']}" if faults.counted(line["fault"]) else line["fault"]
     where += f"+{line['second']}" if line["second"] else ""
+    where += f"x{1 + line['again']}" if line.get("again") else ""
     why = f" ({line['why']})" if line["why"] else ""
     return (f"{line['n']:>5}  {line['service']:<11} {where:<20} {line['outcome']:<14} "
             f"{milliseconds(line['recovery_us']):>10}{flight}{why}  replay: {line['replay']}")

@@ -63,7 +63,7 @@ uint64_t inject_disarm(struct process *p)
 void inject_process_started(struct process *p)
 {
     if (!the_inject.pending || TAG_SERVICE(p->object.tag) != the_inject.service) return;
-    the_inject.pending = false;
+    the_inject.pending--;
     inject_arm(p, the_inject.instructions, INJECT_KILL, 0);
 }
 

@@ -8,7 +8,7 @@
 
 struct inject {
     struct object object;
-    bool pending; /* a strike waits for the next process of a service */
+    uint64_t pending; /* so many of the next processes of a service are to be struck */
     uint32_t service;
     uint64_t instructions;
 };

@@ -46,6 +46,7 @@ static void trial_read(const struct json_object *order, struct trial *t)
         .instructions = json_number(order, "instructions", 0),
         .delay_us = json_number(order, "delay_us", 0),
         .second = json_number(order, "second", 0),
+        .again = json_number(order, "again", 0),
         .seed = json_number(order, "seed", 0),
         .limit_ms = json_number(order, "limit_ms", LIMIT_MS),
         .watch_ms = json_number(order, "watch_ms", WATCH_MS),
@@ -68,6 +69,15 @@ static void trial_read(const struct json_object *order, struct trial *t)
         t->site[t->sites] = json_text(order, key);
         if (t->site[t->sites][0] == 0) return;
     }
+}
+
+/* What a trial means to be given up is started again by the operator, or the next one finds nobody to strike. */
+static bool is_given_up(const struct trial *t)
+{
+    struct target now;
+
+    return strcmp(t->how, "again") == 0 && target_read(t->index, &now) == OK &&
+           now.state == SERVICE_STATE_GAVE_UP;
 }
 
 /* Damage is found in the trial that did it, or it would be put down to the one that comes upon it. */
@@ -98,6 +108,7 @@ static void trial_run(const struct json_object *order)
     if (o.error[0] == 0) strike(&t, &o);
     o.settled = settle();
     if (t.second != 0) strike_second_disarm(&t, &o);
+    if (is_given_up(&t)) o.settled = target_reset(t.service) == OK && settle();
     if (t.sweep && o.settled && !swept()) o.error = "the workload could not read back what it wrote";
     trial_report(&t, &o);
 }

@@ -159,16 +159,17 @@ static void strike_await(const struct trial *t, handle_t process, struct outcome
     o->rescued = target_kill(t->service) == OK;
 }
 
-static status_t second_arm(uint32_t service, uint64_t instructions)
+static status_t second_arm(uint32_t service, uint64_t instructions, uint64_t again)
 {
-    return sys_inject(inject, 0, INJECT_ARM_TAG, instructions, INJECT_KILL, (uint64_t)service << 32).status;
+    return sys_inject(inject, 0, INJECT_ARM_TAG, instructions, INJECT_KILL, (uint64_t)service << 32 | again)
+        .status;
 }
 
 void strike_second_disarm(const struct trial *t, struct outcome *o)
 {
     handle_t process;
 
-    if (second_arm(NO_SERVICE, 0) != OK) o->error = "the second strike cannot be taken back";
+    if (second_arm(NO_SERVICE, 0, 0) != OK) o->error = "the second strike cannot be taken back";
     if (target_process(t->index, &process) != OK) return; /* nothing runs that it could be armed on */
     struct sys_result r = sys_inject(inject, process, INJECT_DISARM, 0, 0, 0);
     (void)sys_cap_delete(process); /* gone already, if the process object is */
@@ -201,7 +202,7 @@ static void strike_fatal(const struct trial *t, handle_t process, struct outcome
         if (v.sessions == 0) return;
         gadgets_new((uint64_t[GADGET_PARAMETERS]){v.session[0].client, v.session[0].client_bits}, o);
     }
-    if (t->second != 0 && second_arm(t->index, t->second) != OK)
+    if (t->second != 0 && second_arm(t->index, t->second, t->again) != OK)
         o->error = "the second strike was refused";
     else if (arm(t, process) != OK)
         o->error = "the strike was refused";
@@ -341,12 +342,23 @@ static void strike_all(struct outcome *o)
     }
 }
 
+/* Whatever it does meanwhile is right: it is watched as one that lives with a fault, and needs no end after it. */
+static void strike_starve(const struct trial *t, struct view *v, struct outcome *o)
+{
+    struct message m = {.w = {t->a}};
+
+    o->struck = service_call(cap_find("hog"), HOG_SPIN, &m) == OK;
+    if (!o->struck) return;
+    sleep_us(t->a);
+    watch(t, v, o);
+}
+
 bool strike_known(const struct trial *t)
 {
     if (is(t->how, "jump") || is(t->how, "call")) return gadget_address(t->code) != 0;
     if (is(t->how, "corrupt")) return corrupt_known(t->code);
     return is(t->how, "kill") || is(t->how, "recovering") || is(t->how, "text") || is(t->how, "checkpoint") ||
-           is(t->how, "garbage") || is(t->how, "all");
+           is(t->how, "garbage") || is(t->how, "all") || is(t->how, "again") || is(t->how, "starve");
 }
 
 void strike(struct trial *t, struct outcome *o)
@@ -367,8 +379,10 @@ void strike(struct trial *t, struct outcome *o)
         strike_garbage(t, process, o);
     else if (is(t->how, "checkpoint"))
         strike_checkpoint(t, process, o);
-    else if (is(t->how, "kill") || is(t->how, "jump") || is(t->how, "recovering"))
+    else if (is(t->how, "kill") || is(t->how, "jump") || is(t->how, "recovering") || is(t->how, "again"))
         strike_fatal(t, process, o);
+    else if (is(t->how, "starve"))
+        strike_starve(t, &v, o);
     else {
         if (is(t->how, "call")) strike_call(t, process, &v, o);
         if (is(t->how, "text")) strike_text(t, process, &v, o);

@@ -10,6 +10,7 @@
 
 struct trial {
     uint64_t n, instructions, delay_us, second, seed, limit_ms, watch_ms;
+    uint64_t again;                   /* so many more successors are struck as the first of them is */
     const char *service, *how, *code; /* code: a snippet of gadgets.c, or a kind of corrupt.c */
     uint64_t a, b;                    /* the snippet's parameters */
     uint64_t text, pages, end;        /* the program's text, and the end of its image */

@@ -57,15 +57,18 @@ status_t target_process(uint32_t service, handle_t *out)
     return *out != 0 ? OK : E_NO_SLOTS;
 }
 
-status_t target_kill(const char *name)
+static status_t operate(uint16_t label, const char *name)
 {
     struct message m = {.info = INFO_REPLAYABLE};
     char padded[MANIFEST_NAME_MAX] = {0};
 
     for (uint32_t i = 0; i + 1 < sizeof(padded) && name[i] != 0; i++) padded[i] = name[i];
     memcpy(&m.w[0], padded, sizeof(padded));
-    return service_call(supervisor(), SUPERVISOR_KILL, &m);
+    return service_call(supervisor(), label, &m);
 }
+
+status_t target_kill(const char *name) { return operate(SUPERVISOR_KILL, name); }
+status_t target_reset(const char *name) { return operate(SUPERVISOR_RESET, name); }
 
 void targets_log(void)
 {

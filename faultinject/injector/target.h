@@ -23,7 +23,8 @@ uint32_t target_find(const char *name); /* service index or TARGET_NONE */
 bool targets_settled(void);
 /* The process capability of the running incarnation: to be deleted after use. */
 status_t target_process(uint32_t service, handle_t *out) MUST_USE;
-status_t target_kill(const char *name) MUST_USE; /* as an operator would */
-void targets_log(void);                          /* one JSON line a service */
+status_t target_reset(const char *name) MUST_USE; /* svc reset */
+status_t target_kill(const char *name) MUST_USE;  /* as an operator would */
+void targets_log(void);                           /* one JSON line a service */
 
 #endif

@@ -100,6 +100,18 @@ Test(inject, the_next_process_of_a_service_is_struck)
     cr_assert(run(10), "only the next one");
 }
 
+Test(inject, as_many_of_the_next_processes_as_asked_for_are_struck)
+{
+    expect_ok(sys(inject, boot_inject, 0, INJECT_ARM_TAG, 2, INJECT_KILL, 9ul << 32 | 2));
+    for (unsigned i = 0; i < 4; i++) {
+        run_as(root_thread());
+        struct child c = child_make(9);
+        run_as(c.thread);
+        cr_assert(run(1));
+        cr_assert_eq(run(1), i == 3, "the %u. process", i + 1);
+    }
+}
+
 Test(inject, peek_and_poke)
 {
     uint64_t v = 0;

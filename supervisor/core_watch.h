@@ -12,7 +12,8 @@
 #define WATCH_LOOKS_PER_WATCHDOG 2
 #define WATCH_HANG_CPU_US        500u         /* far more than any driver needs to answer */
 #define WATCH_HANG_INTERRUPTIONS 4u           /* what makes those microseconds believable */
-#define WATCH_SUSPICION_NS       100000000ull /* then it starts anew */
+#define WATCH_SUSPICION_NS       100000000ull /* then it starts anew, */
+#define WATCH_SILENCE_NS         30000000ull /* and if nobody suspected it for so long: it has answered meanwhile */
 
 struct watch { /* progress of the calls on a service's endpoint; zeroed for each incarnation */
     uint64_t served;
@@ -27,7 +28,7 @@ bool watch_stalled(struct watch *w, const struct watch_look *look, uint64_t peri
 
 struct suspicion { /* of hanging: it waits for the CPU, so it gets some first */
     uint32_t generation;
-    uint64_t since_ns, cpu_ticks, interruptions;
+    uint64_t since_ns, last_ns, cpu_ticks, interruptions;
 };
 struct vitals { /* what the kernel says of its process */
     uint32_t generation;

@@ -110,6 +110,18 @@ Test(supervisor_watch, an_innocent_driver_that_gets_a_trickle_is_never_killed)
     }
 }
 
+/* What it did between two times without the CPU does not show that it hangs in the second. */
+Test(supervisor_watch, a_driver_that_answered_meanwhile_is_suspected_anew)
+{
+    uint64_t now = 1000 * MS;
+
+    for (int n = 0; n < 5; n++) cr_assert_not(hang(1, 1, 5000, now += MS));
+    now += 40 * MS;
+    for (int n = 0; n < 5; n++)
+        cr_assert_not(hang(1, 1, 15000, now += MS), "it has had 10 ms, when nobody suspected it");
+    cr_assert(hang(1, 1, 16000, now += MS), "it has 1 ms, and is silent");
+}
+
 /* The host stops for a second while the driver is served a call; then the driver is behind others for a while, then
  * it answers. Looks and verdicts in the order in which the supervisor makes them. */
 Test(supervisor_watch, a_host_pause_kills_nobody)
@@ -126,7 +138,7 @@ Test(supervisor_watch, a_host_pause_kills_nobody)
         if (look(n < 40 ? 1 : 0, served)) killed |= hang(3, 1, cpu_us, now);
     }
     cr_assert_not(killed);
-    for (int n = 0; n < 4; n++) { /* the same, but this one spins */
+    for (int n = 0; n < 8; n++) { /* the same, but this one spins */
         now += PERIOD;
         cpu_us += 400;
         if (look(1, served)) killed |= hang(3, 1, cpu_us, now);

@@ -19,13 +19,23 @@ static void slot_copy(const struct session_slot *from, struct session_slot *to)
     to->offset = shared_load(&from->offset);
 }
 
+/* Read once more and compared: else one wrong instruction above could send any request anywhere. A client that writes
+ * its slot at this moment is looked at again later. */
+static bool slot_same(const struct session_slot *slot, const struct session_slot *copy)
+{
+    return shared_load(&slot->op) == shared_load(&copy->op) &&
+           shared_load(&slot->length) == shared_load(&copy->length) &&
+           shared_load(&slot->sector) == shared_load(&copy->sector) &&
+           shared_load(&slot->offset) == shared_load(&copy->offset);
+}
+
 static bool slot_pending(const struct driver_session *s, uint32_t slot, uint64_t id)
 {
     return id != 0 && s->ledger->entry[slot].completed_id != id;
 }
 
-static status_t request_check(const struct driver *d, const struct driver_session *s,
-                              const struct session_slot *r)
+static inline __attribute__((always_inline)) status_t
+request_check(const struct driver *d, const struct driver_session *s, const struct session_slot *r)
 {
     uint64_t max = d->ops->max_bytes != 0 ? d->ops->max_bytes : s->data_bytes;
 
@@ -41,14 +51,26 @@ static status_t request_check(const struct driver *d, const struct driver_sessio
     return OK;
 }
 
-static void info_write(const struct driver *d, const struct driver_session *s, uint64_t offset)
+/* A refusal is seldom, and checked by other instructions than those that came to it: a client is told only what
+ * both find, or nothing, by a driver that ends here. */
+static __attribute__((noinline)) status_t
+request_refuse(const struct driver *d, const struct driver_session *s, const struct session_slot *r)
+{
+    status_t status = request_check(d, s, r);
+
+    if (status == OK) fatal("%s: a good request was about to be refused", d->ops->name);
+    return status;
+}
+
+static void info_write(const struct driver *d, const struct driver_session *s, const struct session_slot *r)
 {
     struct block_info info = d->info;
 
+    if (shared_load(&r->op) != BLOCK_INFO) fatal("%s: nobody asked for this", d->ops->name);
     info.sectors = d->sectors;
     if (info.max_bytes == 0)
         info.max_bytes = (uint32_t)(d->ops->max_bytes != 0 ? d->ops->max_bytes : s->data_bytes);
-    memcpy(s->data + offset, &info, sizeof(info));
+    memcpy(s->data + r->offset, &info, sizeof(info));
 }
 
 static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot,
@@ -57,12 +79,13 @@ static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot
     struct session_entry *entry = &s->ledger->entry[slot];
     status_t status = request_check(d, s, r);
 
+    if (status != OK) status = request_refuse(d, s, r);
     entry->issued_gen = d->generation;
     shared_store(&entry->issued_id, r->id);
     s->issued |= 1ul << slot;
     d->in_flight++;
     if (status != OK || r->op == BLOCK_INFO) {
-        if (status == OK) info_write(d, s, r->offset);
+        if (status == OK) info_write(d, s, r);
         driver_complete(d, s, slot, status);
     } else if (d->ops->submit(d, s, slot, r)) {
         d->submitted = true;
@@ -82,7 +105,7 @@ static void slot_offer(struct driver *d, struct driver_session *s, uint32_t slot
     if ((s->issued >> slot & 1) != 0) return;
     slot_copy(&s->request->slot[slot], &r);
     if (!slot_pending(s, slot, r.id)) return;
-    if (d->one_by_one && d->in_flight != 0)
+    if ((d->one_by_one && d->in_flight != 0) || !slot_same(&s->request->slot[slot], &r))
         s->deferred |= 1ul << slot;
     else
         slot_issue(d, s, slot, &r);

@@ -102,6 +102,9 @@ status_t queue_init(struct queue *q, struct transport *t) MUST_USE;
 /* Puts one request into the ring; false: it is full. type: VIRTIO_BLK_T_*; length 0: no data. */
 bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, uint32_t length,
                struct token token);
+/* The entry that was added last says this, read back from where the device will read it. */
+bool queue_holds(const struct queue *q, uint32_t type, uint64_t sector, uint64_t data,
+                 uint32_t length) MUST_USE;
 void queue_kick(struct queue *q); /* publishes all that was added; at most one MMIO write */
 /* Takes one completion. E_WOULD_BLOCK: none. E_PROTOCOL: the device's used ring makes no sense. */
 status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status) MUST_USE;

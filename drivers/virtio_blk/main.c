@@ -7,6 +7,7 @@
  * a reset. */
 #include "device.h"
 #include "record.h"
+#include "lib/atomic.h"
 
 #define BLOCK_BYTES_MAX (1u << 20)
 /* Completions between commits: the counters may be that stale. The first commit after a restart
@@ -163,19 +164,38 @@ static status_t blk_session_open(struct driver *d, struct driver_session *s)
     return iova.status;
 }
 
-static bool blk_submit(struct driver *d, struct driver_session *s, uint32_t slot,
-                       const struct session_slot *r)
+static bool request_add(struct driver_session *s, const struct session_slot *r, struct token token)
 {
-    struct token token = {(uint8_t)s->index, (uint8_t)slot, (uint8_t)r->op};
     uint64_t data = s->data_iova.v + r->offset;
     switch (r->op) {
     case BLOCK_READ: return queue_add(&queue, VIRTIO_BLK_T_IN, r->sector, data, r->length, token);
     case BLOCK_WRITE: return queue_add(&queue, VIRTIO_BLK_T_OUT, r->sector, data, r->length, token);
-    default:
-        if (has(VIRTIO_BLK_F_FLUSH)) return queue_add(&queue, VIRTIO_BLK_T_FLUSH, 0, 0, 0, token);
+    default: return queue_add(&queue, VIRTIO_BLK_T_FLUSH, 0, 0, 0, token);
+    }
+}
+
+/* By other instructions than those that added it: a program with one wrong instruction ends here, before the device
+ * reads or writes where nobody asked it to. r is ours, so no client can bring this about. */
+static bool request_holds(const struct driver_session *s, const struct session_slot *r)
+{
+    static const uint8_t type[] = {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH};
+    uint32_t op = shared_load(&r->op);
+    if (op > BLOCK_FLUSH) return false;
+    if (op == BLOCK_FLUSH) return queue_holds(&queue, type[op], 0, 0, 0);
+    return queue_holds(&queue, type[op], shared_load(&r->sector), s->data_iova.v + shared_load(&r->offset),
+                       shared_load(&r->length));
+}
+
+static bool blk_submit(struct driver *d, struct driver_session *s, uint32_t slot,
+                       const struct session_slot *r)
+{
+    if (r->op == BLOCK_FLUSH && !has(VIRTIO_BLK_F_FLUSH)) {
         driver_complete(d, s, slot, OK); /* without the feature every write is durable (5.2.6.2) */
         return true;
     }
+    if (!request_add(s, r, (struct token){(uint8_t)s->index, (uint8_t)slot, (uint8_t)r->op})) return false;
+    if (!request_holds(s, r)) fatal("%s: this is not what was asked for", startup()->name);
+    return true;
 }
 
 static void blk_kick(struct driver *d)

@@ -65,7 +65,7 @@ bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, u
     volatile struct queue_request *r = &q->memory->request[id];
     r->header.type = type;
     r->header.sector = sector;
-    r->status = 0xff; /* no status of the standard: a device that writes none is found out */
+    r->status = 0xff; /* no status of the standard: it is not done yet, whoever says so */
     r->table[0].next = length > 0 ? 1 : 2;
     r->table[1].addr = data;
     r->table[1].len = length;
@@ -74,6 +74,18 @@ bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, u
     q->issued[id] = true;
     q->memory->avail.ring[q->avail_idx++ % QUEUE_ENTRIES] = id;
     return true;
+}
+
+bool queue_holds(const struct queue *q, uint32_t type, uint64_t sector, uint64_t data, uint32_t length)
+{
+    uint16_t id = q->memory->avail.ring[(uint16_t)(q->avail_idx - 1) % QUEUE_ENTRIES];
+    if (id >= QUEUE_ENTRIES || !q->issued[id]) return false;
+    const volatile struct queue_request *r = &q->memory->request[id];
+    if (r->header.type != type || r->header.sector != sector) return false;
+    if (length == 0) return r->table[0].next == 2;
+    uint16_t flags = type == VIRTIO_BLK_T_IN ? VRING_DESC_F_NEXT | VRING_DESC_F_WRITE : VRING_DESC_F_NEXT;
+    return r->table[0].next == 1 && r->table[1].addr == data && r->table[1].len == length &&
+           r->table[1].flags == flags;
 }
 
 void queue_kick(struct queue *q)
@@ -94,11 +106,13 @@ status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status
     barrier();
     uint32_t id = q->memory->used.ring[q->used_seen % QUEUE_ENTRIES].id;
     if (id >= QUEUE_ENTRIES || !q->issued[id]) return E_PROTOCOL;
+    uint8_t status = q->memory->request[id].status;
+    if (status > VIRTIO_BLK_S_UNSUPP) return E_PROTOCOL; /* it is not done, or not this one */
     q->used_seen++;
     q->issued[id] = false;
     q->free[q->free_count++] = (uint16_t)id;
     *token = q->token[id];
-    *device_status = q->memory->request[id].status;
+    *device_status = status;
     return OK;
 }
 

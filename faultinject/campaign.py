@@ -30,6 +30,8 @@ HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
 TYPED = {"serial", "all"}
 ECHO_ECHO, ECHO_CALLS_A_CHECKPOINT = 1, 64  # abi/protocol.def, drivers/echo/main.c
 WRITE_LOG = "writes.log"
+REPORT = dict.fromkeys(("struck", "second", "died", "settled", "rescued", "cleaned", "stuck", "wrong", "answered", "poked", "in_flight", "site",
+                        "generation", "generation_after", "state_after"), 0) | {"error": ""}  # what the injector leaves out
 COUNTED = ("mismatch", "duplicate", "io_error")
 
 
@@ -314,7 +316,7 @@ class Campaign:
             seconds = DEBUG_SECONDS
         self.send(trial)
         self.send_ahead(trial, following)
-        self.reports[trial.n] = self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
+        self.reports[trial.n] = REPORT | self.log.wait("trial", seconds, lambda value: value["n"] == trial.n)
         self.aims[trial.n] = aims.reached(self.aims[trial.n], self.reports[trial.n])
         if typed:
             self.typist.rest()
@@ -401,8 +403,13 @@ class Campaign:
         self.report.trial(line)
         with open(self.folder / "trials.jsonl", "a") as f:
             f.write(json.dumps(line) + "\n")
-        if len(windows) > 1:  # entries of judged trials are not split again
-            self.window_start = next(i for i in reversed(range(len(self.entries))) if self.entries[i].mark == "TRIAL")
+        self.window_start = self.after_window(trial.n)
+
+    def after_window(self, n):
+        """Where the entries of the trial after n begin: those of judged trials are not split again. The guest may be further."""
+        marks = [i for i in range(self.window_start, len(self.entries)) if self.entries[i].mark == "TRIAL"]
+        own = next((at for at, i in enumerate(marks) if self.entries[i].b == n), len(marks))
+        return marks[own + 1] if own + 1 < len(marks) else self.window_start
 
     def replay(self, n):
         return replay_line(self.o.name or self.folder, n)

@@ -106,6 +106,17 @@ def test_a_disk_that_was_read_whole_has_nothing_in_flight():
     assert judge.in_flight(e, found) is None
 
 
+def test_a_guest_that_is_ahead_hides_no_trial():
+    """The trace may hold the beginning of the trial after the next one: the next one's entries are not skipped."""
+    c = campaign.Campaign(campaign.Options(1, plan.make_plan(1, 3, "mix", "mix")), Silent())
+    c.entries = [trace.Entry(at, "MARK" if n else "DEATH", 1, 1, 10, n, "TRIAL" if n else None)
+                 for at, n in enumerate([1, 0, 0, 2, 0, 3])]
+    c.window_start = c.after_window(1)
+    assert c.window_start == 3
+    c.window_start = c.after_window(2)
+    assert c.window_start == 5 == c.after_window(3)
+
+
 def test_what_was_found_wrong_is_not_charged_to_a_later_trial():
     ledger = campaign.Ledger()
     ledger.acks.start(64, 1, 42)
@@ -114,3 +125,10 @@ def test_what_was_found_wrong_is_not_charged_to_a_later_trial():
     known, newer, other = (verify.Finding("corrupt", place, seq, None, 9) for place, seq in ((10, 10), (10, 74), (11, 11)))
     assert [f.trial for f in ledger.blame([known, newer, other])] == [3, 9, 9]
     assert ledger.counts[3]["mismatch"] == 1
+
+
+def test_the_warm_system_is_the_chaos_system_with_a_spare():
+    chaos, warm = ([line for line in (campaign.ROOT / f"system/{name}.toml").read_text().splitlines() if not line.startswith("#")]
+                   for name in ("chaos", "chaos_warm"))
+    warm.remove("spare = 1")
+    assert warm == chaos

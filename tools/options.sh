@@ -6,7 +6,7 @@ set -eu
 
 if [ "${1:-}" = --help ]; then
     cat <<'TEXT'
-  SMP=1           CPUs of the machine, 1 to 16
+  SMP=1           CPUs of the machine, 1 to 16; the kernel uses 8
   MEM=256M        its memory, 128M or more; a number with M or G
   ACCEL=tcg       tcg, kvm, or auto (kvm only if a probe guest really starts)
   IOMMU=1         0: a machine without one; only drivers whose manifest says dma = "unprotected" run

@@ -51,8 +51,8 @@ enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
 /* inject operations. A strike is traced as STRIKE at the moment it happens.
  * ARM: after a more user-mode instructions of the process's first thread (0: at the next one), do
  *      action b with argument c. ARM_TAG: the same, for the next process started with service index
- *      c>>32, and for as many more after it as the low half of c says (process handle 0; action must be
- *      INJECT_KILL).
+ *      c>>32, and for as many after it as the low half says, each when it starts, anew or again (process handle 0;
+ *      action must be INJECT_KILL).
  * POKE: a = address in the process, b = 8-byte value, c = width 1, 2, 4 or 8.
  * PEEK: a = address; w0 = the 8 bytes there.
  * MAP:  a = memory handle of the caller, b = vaddr, c = prot: maps all pages into the process.

@@ -236,7 +236,7 @@ class Campaign:
             self.services.get(index, {})["restarts_with"] = names
 
     def start_workload(self):
-        self.order("start", seed=self.o.seed, calm=int(bool(self.o.enumerate)))
+        self.order("start", seed=self.o.seed, calm=int(bool(self.o.enumerate) and self.o.fault not in plans.NESTED))
         self.log.wait("workload", HELLO_SECONDS * self.o.patience, lambda value: "start" in value)
 
     def play(self):
@@ -281,12 +281,18 @@ class Campaign:
             yield trial
 
     def points(self):
-        """One request after the other, struck later and later, until one passes untouched (or so many as the plan has)."""
+        """One request after the other, struck later and later, until one passes untouched (or so many as the plan has). How far
+        a recovery goes differs a little from one to the next: there, several in a row must."""
+        nested, passed = self.o.fault in plans.NESTED, 0
         for trial in self.o.plan:
             yield trial
             report = self.reports[trial.n]
-            if report["answered"] and not report["struck"]:
-                self.untouched_at = trial.instructions
+            struck = report["second"] or not report["struck"] if trial.second else report["struck"]
+            if report["error"]:
+                return
+            passed = passed + 1 if report["answered"] and not struck else 0
+            if passed == (plans.RECOVERIES_UNTOUCHED if nested else 1):
+                self.untouched_at = trial.second or trial.instructions
                 del self.o.plan[trial.n:]
                 return
 

@@ -59,6 +59,7 @@ class Fault:
     code: str = ""          # snippet that the target is made to run
     region: str = ""        # call of flip_word, store: data, heap (what it has mapped), buffer (its clients' data)
     at: str = ""            # function at whose entry it is struck
+    deep: int = 0           # so many more times it is ended while it starts after that
     weight: int = 0         # in the group "mix", the everyday campaign
     watch_ms: int = 0       # one that lives is watched for so long; 0: the injector's 40 ms
     apart: bool = False     # in no group: to be asked for by name
@@ -169,6 +170,10 @@ TABLE = (
     Fault("starve", "system", "it does not get the CPU for 1 to 60 ms", "a random moment", "starved", STRUCK, how="starve"),
     Fault("recovering", "system", "it is ended while virtio_blk, which was killed, recovers",
           "an instruction of its own, counted from that kill", "struck", KEPT, how="recovering", apart=True),
+    Fault("recovering_twice", "system", "it is ended while virtio_blk, which was killed, recovers, and again while it goes on after that",
+          "instructions of its own, counted from that kill, and from its start", "struck", KEPT, how="recovering", apart=True, deep=1),
+    Fault("recovering_thrice", "system", "the same, and once more as far into the next start",
+          "instructions of its own, counted from that kill, and from each start", "struck", KEPT, how="recovering", apart=True, deep=2),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
           weight=5),
 )

@@ -49,7 +49,7 @@ def recoveries(e):
 def targets(e):
     """Names of the services that the trial means to kill."""
     if e.trial.service != "all":
-        return {e.trial.service} | ({"virtio_blk"} if e.trial.fault == "recovering" else set())
+        return {e.trial.service} | ({"virtio_blk"} if faults.BY_NAME[e.trial.fault].how == "recovering" else set())
     return {s["name"] for s in e.services.values() if s["flags"] & SERVICE_DRIVER and s["state"] != STATE_ABSENT}
 
 
@@ -72,7 +72,7 @@ def activated(e):
         return bool(struck) and any(names.get(m.service) == "recovery" for m in e.window.pokes)
     if proof == "poked":
         return any(names.get(m.service) == e.trial.service for m in e.window.pokes)
-    return bool(struck)
+    return len(struck) > faults.BY_NAME[e.trial.fault].deep
 
 
 def given_up_as_meant(e):
@@ -87,9 +87,11 @@ def starved_us(e):
     return (marks[-1] - marks[0]) * 1e6 / e.tsc_hz if len(marks) == 2 else 0
 
 
-def injected_deaths(e):
-    """Deaths that one of the trial's own strikes explains."""
-    return max(1, len(e.window.strikes)) if faults.BY_NAME[e.trial.fault].successors else 1
+def injected_deaths(e, service):
+    """Deaths that the trial's own strikes explain."""
+    fault = faults.BY_NAME[e.trial.fault]
+    nested = fault.successors or fault.deep
+    return max(1, sum(m.service == service for m in e.window.strikes)) if nested else 1
 
 
 def orphaned(e, death, before):
@@ -118,7 +120,7 @@ def strangers(e):
         if cause == RESTARTED_WITH or orphaned(e, d, e.window.deaths[:at]) or slowed(e, d):
             continue
         count[name] = count.get(name, 0) + 1
-        if name not in meant or count[name] > injected_deaths(e):
+        if name not in meant or count[name] > injected_deaths(e, d.service):
             out.append(f"{name} died: {cause}")
     for at, d in enumerate(e.window.cleaned):
         name = names.get(d.service, f"service {d.service}")

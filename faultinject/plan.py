@@ -21,7 +21,12 @@ DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's di
 # targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
 INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200, "recovery": 900}
 RECOVERING_MAX = {"supervisor": 24000, "recovery": 9000, "pci": 1500}  # from the victim's death until it serves again
+RECOVERING_MIN = {"supervisor": 10000, "recovery": 3000, "pci": 250}  # as many are always executed then
+RESUME_MAX = {"supervisor": 21000, "recovery": 24000, "pci": 4000}  # from the start of one that fell until it serves again
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
+NESTED = tuple(f.name for f in faults.TABLE if f.how == "recovering")
+PAUSE_US = 25_000  # for each time that somebody is struck at his start: nobody may restart more often than his policy says
+RECOVERIES_UNTOUCHED = 3  # one after the other end an enumeration of them
 SECOND_MAX = 2500  # of the successor: start to READY
 THIRD_MAX = 1000   # of each of two: echo does not execute many more before somebody calls it
 LOOP_MAX = 250     # of each successor in a loop of crashes: it has asked recovery for nothing yet
@@ -87,12 +92,13 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
     if driver in SERVICES:
         kinds = {kind: w for kind, w in kinds.items() if kind in SERVICES[driver] + ("all",)}
     kind = pick(rng, kinds)
-    at_start = {"double": SECOND_MAX, "triple": THIRD_MAX}.get(kind, LOOP_MAX)
     service = "all" if kind == "all" else pick(rng, services_of(driver, kind, disk))
-    return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US),
-                 instructions=rng.randint(0, (RECOVERING_MAX if kind == "recovering" else INSTRUCTIONS_MAX).get(service, 0)),
-                 second=rng.randint(1, at_start) if faults.BY_NAME[kind].successors else 0, seed=rng.getrandbits(RANDOM_BITS),
-                 again={"triple": 1, "crash_loop": rng.randint(*LOOP), "give_up": GIVE_UP}.get(kind, 0))
+    recovering, deep = faults.BY_NAME[kind].how == "recovering", faults.BY_NAME[kind].deep
+    most = (RECOVERING_MIN if deep else RECOVERING_MAX) if recovering else INSTRUCTIONS_MAX
+    at_start = {"double": SECOND_MAX, "triple": THIRD_MAX}.get(kind, RESUME_MAX[service] if deep else LOOP_MAX)
+    return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US), instructions=rng.randint(0, most.get(service, 0)),
+                 second=rng.randint(1, at_start) if faults.BY_NAME[kind].successors or deep else 0, seed=rng.getrandbits(RANDOM_BITS),
+                 again={"triple": 1, "crash_loop": rng.randint(*LOOP), "give_up": GIVE_UP}.get(kind, max(0, deep - 1)))
 
 
 def make_plan(seed, kills, driver="mix", fault="mix", disk=False):
@@ -117,12 +123,19 @@ def make_each(seed, times, driver="all", fault="every", disk=False):
 
 
 def make_points(seed, points, stride, driver, fault):
-    """One request, struck after stride, twice stride, ... of the driver's instructions."""
+    """One request, struck after stride, twice stride, ... of the driver's instructions; or the recovery of another driver (the
+    fault `recovering`); or, nested deeper, the start of whoever was struck in one. Seeds 1 to stride begin at different
+    instructions, and together strike at each."""
     check(driver, fault)
+    nested = fault in FAULTS and faults.BY_NAME[fault].how == "recovering"
     fatal = sorted(f.name for f in faults.TABLE if f.how in ("kill", "jump") and f.proof == "struck" and f.family == "process")
-    if driver not in ENUMERATED or fault not in fatal:
-        raise UsageProblem(f"--enumerate needs one driver ({allowed(ENUMERATED)}) and one fault that ends it ({', '.join(fatal)})")
-    return [dataclasses.replace(make_trial(seed, n, driver, fault), delay_us=0, instructions=stride * n) for n in range(1, points + 1)]
+    able, kinds = (faults.KEPT, NESTED) if nested else (ENUMERATED, fatal)
+    if driver not in able or fault not in kinds:
+        raise UsageProblem(f"--enumerate needs one driver ({allowed(able)}) and one fault that ends it ({', '.join(kinds)})")
+    field = "second" if faults.BY_NAME[fault].deep else "instructions"
+    trials = (make_trial(seed, n, driver, fault) for n in range(1, points + 1))
+    pause = PAUSE_US * faults.BY_NAME[fault].deep
+    return [dataclasses.replace(t, delay_us=pause, **{field: stride * t.n - (seed - 1) % stride}) for t in trials]
 
 
 def write(plan, path):

@@ -12,6 +12,7 @@ from faultinject.phases import PHASES
 SCHEMA_VERSION = 1
 ACTIVATED_MIN = 0.9
 IN_FLIGHT_MIN = 0.5
+NESTED_ACTIVATED = 0.8  # of an enumeration within recoveries, at least
 
 
 def percentile(values, p):
@@ -112,6 +113,8 @@ def targets(s, run):
     if run.get("enumerate"):
         out["enumerated"] = run["enumerate"]["untouched_at"] is not None
         out["activated"] = s["activated"] >= s["injected"] - 1  # the last one passes
+        if run.get("fault") in plan.NESTED:  # no two recoveries are equally long
+            out["activated"] = s["activated"] >= s["injected"] * NESTED_ACTIVATED - plan.RECOVERIES_UNTOUCHED
     elif s["in_flight"]["kills"]:
         # Missed only where there were enough kills to tell: with ten, five are no finding.
         out["in_flight"] = wilson(s["in_flight"]["with_requests"], s["in_flight"]["kills"])[1] > IN_FLIGHT_MIN

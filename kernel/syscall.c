@@ -742,7 +742,7 @@ static status_t inject_memory(struct process *p, struct context *c, bool poke)
 static status_t inject_arm_tag(struct context *c, struct inject *i)
 {
     REQUIRE(c->w[2] == INJECT_KILL && c->w[3] >> 32 < 4096, E_ARGUMENT);
-    i->pending = 1 + (uint32_t)c->w[3];
+    i->pending = 1 + (uint64_t)(uint32_t)c->w[3];
     i->service = (uint32_t)(c->w[3] >> 32);
     i->instructions = c->w[1];
     return OK;

@@ -17,9 +17,8 @@
 #define SETTLE_MS         5000u
 #define GARBAGE_MASKED_MS 40u /* nobody noticed for this long: the garbage was overwritten in time */
 #define SERVE_MS          8000u /* then its clients must get all that they wait for: recovery's patience is 5 s */
-#define NO_SERVICE        4095u        /* the largest index a tag can hold; no manifest has so many */
-#define VICTIM            "virtio_blk" /* its recovery needs everybody */
-#define CALLS_A_ROUND     16u          /* to a server that has nothing to do by itself */
+#define NO_SERVICE        4095u /* the largest index a tag can hold; no manifest has so many */
+#define CALLS_A_ROUND     16u   /* to a server that has nothing to do by itself */
 #define BREAKPOINT        0xccu
 
 static handle_t inject, trace, gadgets;
@@ -47,7 +46,7 @@ bool settle(void)
 
 /* --- Looking at the target --------------------------------------------------------------------------- */
 
-static bool died(const struct trial *t)
+bool strike_died(const struct trial *t)
 {
     struct target now;
 
@@ -89,7 +88,7 @@ static bool await_death(const struct trial *t, struct outcome *o, uint64_t deadl
 {
     while (before(deadline_ns)) {
         o->wrong += press(t->service, t->seed);
-        if (died(t)) return true;
+        if (strike_died(t)) return true;
         sleep_us(POLL_US);
     }
     return false;
@@ -103,7 +102,7 @@ static void watch(const struct trial *t, struct view *v, struct outcome *o)
     o->died = await_death(t, o, in_ms(t->watch_ms));
     if (o->died) return;
     view_pending(v);
-    while (!died(t)) {
+    while (!strike_died(t)) {
         if (view_served(v)) return;
         if (!before(deadline)) {
             o->stuck = true;
@@ -116,7 +115,7 @@ static void watch(const struct trial *t, struct view *v, struct outcome *o)
 
 static void clean(const struct trial *t, struct outcome *o)
 {
-    if (o->died || died(t)) return;
+    if (o->died || strike_died(t)) return;
     (void)sys_trace_mark(trace, MARK_CLEANED, t->n);
     if (target_kill(t->service) == OK) o->cleaned = true;
 }
@@ -137,8 +136,7 @@ static status_t arm(const struct trial *t, handle_t process)
     return status == OK && t->at != 0 ? sys_inject(inject, process, INJECT_AT, t->at, 0, 0).status : status;
 }
 
-/* True: it had not struck. */
-static bool disarm(handle_t process)
+bool strike_disarm(handle_t process)
 {
     struct sys_result r = sys_inject(inject, process, INJECT_DISARM, 0, 0, 0);
 
@@ -150,7 +148,7 @@ static void strike_await(const struct trial *t, handle_t process, struct outcome
 {
     o->died = await_death(t, o, in_ms(t->limit_ms));
     if (!o->died) {
-        if (disarm(process)) return; /* its target slept all the time */
+        if (strike_disarm(process)) return; /* its target slept all the time */
         o->died = await_death(t, o, in_ms(DETECT_MS));
     }
     o->struck = true;
@@ -165,11 +163,14 @@ static status_t second_arm(uint32_t service, uint64_t instructions, uint64_t aga
         .status;
 }
 
+bool strike_next_forget(void) { return second_arm(NO_SERVICE, 0, 0) == OK; }
+
 void strike_second_disarm(const struct trial *t, struct outcome *o)
 {
     handle_t process;
 
-    if (second_arm(NO_SERVICE, 0, 0) != OK) o->error = "the second strike cannot be taken back";
+    if (t->calm) return; /* done */
+    if (!strike_next_forget()) o->error = "the second strike cannot be taken back";
     if (target_process(t->index, &process) != OK) return; /* nothing runs that it could be armed on */
     struct sys_result r = sys_inject(inject, process, INJECT_DISARM, 0, 0, 0);
     (void)sys_cap_delete(process); /* gone already, if the process object is */
@@ -187,7 +188,7 @@ static void gadgets_new(const uint64_t parameter[GADGET_PARAMETERS], struct outc
 static void strike_calm(const struct trial *t, handle_t process, struct outcome *o)
 {
     o->answered = call_once(t->service, t->seed, &o->wrong);
-    o->struck = !disarm(process);
+    o->struck = !strike_disarm(process);
     if (!o->struck) return;
     o->died = await_death(t, o, in_ms(DETECT_MS));
     if (!o->died) o->rescued = target_kill(t->service) == OK;
@@ -208,6 +209,8 @@ static void strike_fatal(const struct trial *t, handle_t process, struct outcome
         o->error = "the strike was refused";
     else if (is(t->how, "recovering") && target_kill(VICTIM) != OK)
         o->error = "nobody died whose recovery it could be struck in";
+    else if (t->calm && is(t->how, "recovering"))
+        nested_end(t, process, o);
     else if (t->calm)
         strike_calm(t, process, o);
     else
@@ -235,11 +238,11 @@ static bool await_strike(const struct trial *t, handle_t process, struct outcome
 {
     while (before(deadline_ns)) {
         uint64_t byte = t->at == 0 ? 0 : sys_inject(inject, process, INJECT_PEEK, t->at, 0, 0).value & 0xff;
-        if (died(t) || (t->at != 0 && byte != BREAKPOINT)) return true;
+        if (strike_died(t) || (t->at != 0 && byte != BREAKPOINT)) return true;
         o->wrong += press(t->service, t->seed);
         sleep_us(QUICK_POLL_US);
     }
-    return !disarm(process);
+    return !strike_disarm(process);
 }
 
 static void strike_call(struct trial *t, handle_t process, struct view *v, struct outcome *o)
@@ -266,7 +269,7 @@ static void strike_text(struct trial *t, handle_t process, struct view *v, struc
         o->error = "the target's text cannot be exchanged";
         return;
     }
-    for (uint32_t i = 0; i < t->sites && !o->struck && !died(t); i++) {
+    for (uint32_t i = 0; i < t->sites && !o->struck && !strike_died(t); i++) {
         uint32_t bytes = 0;
         status_t status = text_change(inject, process, t->site[i], &t->at, &bytes);
         if (status == OK) status = sys_inject(inject, process, INJECT_ARM, 0, INJECT_NOTE, 0).status;

@@ -17,7 +17,7 @@ struct trial {
     uint64_t driver;                  /* its struct driver; 0: none */
     uint64_t at;                      /* where a strike waits for its target; 0: nowhere */
     bool sweep;                       /* then the workload reads back all that it has written */
-    bool calm;                   /* nothing else is going on: the target is called once, until it answers */
+    bool calm; /* of an enumeration: the strikes are taken back when what they were meant to hit is over */
     const char *site[SITES_MAX]; /* changes of its text, in the order in which they are tried */
     uint32_t sites;
     uint32_t index;
@@ -32,6 +32,15 @@ struct outcome {
     const char *error;
 };
 
+/* Nested strikes (nested.c) */
+#define VICTIM "virtio_blk" /* its recovery needs everybody */
+void nested_end(const struct trial *t, handle_t process, struct outcome *o);
+
+/* True: it had not struck. */
+bool strike_disarm(handle_t process);
+/* None is to be struck at its start any more. */
+bool strike_next_forget(void);
+bool strike_died(const struct trial *t);
 status_t strike_open(handle_t inject, handle_t trace) MUST_USE;
 bool strike_known(const struct trial *t); /* its mechanism and its snippet */
 void strike(struct trial *t, struct outcome *o);

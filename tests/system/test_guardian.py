@@ -48,3 +48,15 @@ def test_recovery_is_ended_by_exceptions_while_others_work(fi):
     done = fi("run", "--seed", 6, "--kills", 10, "--driver", "recovery", "--fault", "exception")
     assert done.code == 0, done.text
     assert {r["service"] for t in trials(done) for r in t["recoveries"]} <= {"recovery"}
+
+
+@pytest.mark.parametrize("service, fault, stride", [("supervisor", "recovering", 400), ("recovery", "recovering_twice", 1000),
+                                                    ("pci", "recovering_thrice", 250)])
+def test_every_step_of_a_recovery(fi, service, fault, stride):
+    """Coarsely; docs/FAULTS.md has the commands that strike at each instruction."""
+    done = fi("run", "--enumerate", stride, "--driver", service, "--fault", fault)
+    assert done.code == 0, done.text
+    outcomes = collections.Counter(t["outcome"] for t in trials(done))
+    assert outcomes["recovered"] >= 12 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
+    assert {r["service"] for t in trials(done) for r in t["recoveries"]} <= {service, "virtio_blk"}
+    assert done.summary()["enumerated"]["untouched_at"]

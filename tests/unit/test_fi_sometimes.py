@@ -2,7 +2,7 @@
 """What no trial reached is listed, and what one reached is not."""
 import pytest
 
-from faultinject import judge, plan, report, sometimes, summary
+from faultinject import aims, judge, plan, report, sometimes, summary
 from tests.unit.test_fi_summary import evidence
 from tests.unit.test_fi_trace import recovery_entries
 
@@ -56,6 +56,17 @@ def test_faults_that_no_trial_activated_are_listed():
 def test_points_are_one_after_the_other():
     trials = plan.make_points(1, 5, 10, "echo", "kill")
     assert [t.instructions for t in trials] == [10, 20, 30, 40, 50] and all(t.delay_us == 0 for t in trials)
+    assert [t.instructions for t in plan.make_points(4, 3, 10, "echo", "kill")] == [7, 17, 27], "seeds 1 to 10 strike everywhere"
+
+
+def test_points_within_a_recovery():
+    trials = plan.make_points(1, 3, 10, "supervisor", "recovering")
+    assert [(t.instructions, t.second) for t in trials] == [(10, 0), (20, 0), (30, 0)]
+    for fault in ("recovering_twice", "recovering_thrice"):
+        trials = plan.make_points(1, 3, 10, "recovery", fault)
+        assert [t.second for t in trials] == [10, 20, 30] and all(t.instructions <= plan.RECOVERING_MIN["recovery"] for t in trials)
+        assert all(t.delay_us > 0 for t in trials), "its policy has a limit"
+    assert aims.order(trials[0], None)[0]["more"] == 1
 
 
 @pytest.mark.parametrize("driver,fault", [("serial", "kill"), ("echo", "mix"), ("echo", "flip_register"), ("mix", "kill")])

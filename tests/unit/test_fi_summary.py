@@ -56,6 +56,16 @@ def test_what_the_injector_saw(change, wanted):
     assert outcome(report=REPORT | change) == wanted
 
 
+@pytest.mark.parametrize("strikes,deaths,wanted", [(1, 1, "not_activated"), (2, 2, "recovered"), (2, 3, "cascaded")])
+def test_who_is_struck_again_while_it_starts_may_die_as_often(strikes, deaths, wanted):
+    entries = recovery_entries()
+    dead = [e(350 + 10 * n, "DEATH", RECOVERY, 1 + n, 34) for n in range(deaths)]
+    struck = [e(349 + 10 * n, "STRIKE", RECOVERY, 1 + n, 0) for n in range(strikes)]
+    born = [e(400, "PROCESS_CREATE", RECOVERY, 9, 0, 395)]
+    trial = dataclasses.replace(TRIAL, service="recovery", fault="recovering_twice")
+    assert outcome(sorted(entries + dead + struck + born, key=lambda x: x.tsc), trial=trial) == wanted
+
+
 def test_a_survivor_that_serves_nobody():
     assert outcome(recovery_entries()[:2], report=REPORT | {"died": 0, "stuck": 1, "cleaned": 1}) == "degraded"
 

@@ -503,9 +503,14 @@ static void known_mark(void)
     }
     for (uint32_t i = 0; i < core.manifest->service_count; i++) {
         const struct server_objects *o = &keep->server_objects[i];
-        const handle_t own[] = {o->doorbell, o->doorbell_driver, o->doorbell_client,
-                                o->staging,  o->staging_driver,  o->checkpoint,
-                                o->next};
+        const handle_t own[] = {o->doorbell,
+                                o->doorbell_driver,
+                                o->doorbell_client,
+                                o->staging,
+                                o->staging_driver,
+                                o->checkpoint,
+                                o->next,
+                                o->aside};
         for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
     }
 }

@@ -3,7 +3,7 @@
 the image. The same trial and the same image give the same order."""
 import random
 
-from faultinject import faults, mutation, plan, programs
+from faultinject import combination, faults, mutation, plan, programs
 
 SITES = 16          # changes of a text that are tried in turn, until one is executed
 REGISTERS = ("r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax", "flags", "rsp")
@@ -20,6 +20,9 @@ def order(trial, image, tsc_hz=1):
     out = {"op": "trial", "n": trial.n, "service": trial.service, "how": fault.how, "code": fault.code, "seed": trial.seed,
            "delay_us": trial.delay_us, "instructions": trial.instructions, "second": trial.second, "again": trial.again,
            "watch_ms": fault.watch_ms}
+    if fault.how == "update":
+        fields = combination.chosen(trial)
+        return {k: v for k, v in (out | fields).items() if v not in (0, "")}, combination.text(fields)
     rng = random.Random(f"coppice aim {trial.seed}")
     fields, text = {}, ""
     if fault.how == "text" or fault.at:

@@ -23,6 +23,7 @@ PROOFS = {  # name -> what the judge looks for; an activated fault is one with i
     "repeated": "STRIKE of the target in the kernel's trace, as many times as the trial says",
     "given_up": "STRIKE of the target and the supervisor's mark GAVE_UP in the kernel's trace",
     "starved": "two marks STARVING of the hog in the kernel's trace, as far apart as the trial says",
+    "combined": "STRIKE of the target and of another in the kernel's trace, before the update had ended",
     "killed": "DEATH of every driver in the kernel's trace",
 }
 MECHANISMS = {  # of the injector in the guest
@@ -36,6 +37,7 @@ MECHANISMS = {  # of the injector in the guest
     "recovering": "has the supervisor end virtio_blk, then ends the target at an instruction",
     "again": "ends the target at an instruction, and then each of its successors at one of its start",
     "starve": "has a process that is more urgent than every driver use up the CPU",
+    "update": "has the supervisor update virtio_blk, and ends the target and others at instructions meanwhile",
     "all": "has the supervisor end every driver",
 }
 
@@ -174,6 +176,9 @@ TABLE = (
           "instructions of its own, counted from that kill, and from its start", "struck", KEPT, how="recovering", apart=True, deep=1),
     Fault("recovering_thrice", "system", "the same, and once more as far into the next start",
           "instructions of its own, counted from that kill, and from each start", "struck", KEPT, how="recovering", apart=True, deep=2),
+    Fault("combination", "system", "virtio_blk is updated under load, and meanwhile the target is ended, somebody else whom that needs, and "
+          "one of them again as it starts", "instructions of each, counted from the order to update or from its start", "combined", KEPT,
+          how="update", apart=True),
     Fault("all", "system", "every driver is ended at once", "all drivers, by the operator's kill", "killed", SERVICES, how="all",
           weight=5),
 )

@@ -2,7 +2,7 @@
 """From evidence to the outcome of one trial. Pure: no clock, no file, no guest."""
 import dataclasses
 
-from faultinject import aims, faults, phases, sometimes
+from faultinject import aims, combination, faults, phases, sometimes
 
 OUTCOMES = ("not_activated", "masked", "recovered", "recovered_with_loss", "degraded", "gave_up", "cascaded",
             "lied", "silent_corruption", "kernel_panic", "harness_error")
@@ -53,8 +53,14 @@ def targets(e):
     return {s["name"] for s in e.services.values() if s["flags"] & SERVICE_DRIVER and s["state"] != STATE_ABSENT}
 
 
+def combined(e):
+    return faults.BY_NAME[e.trial.fault].how == "update"
+
+
 def activated(e):
     """The fault took effect: the proof that its row of faults.TABLE names is there."""
+    if combined(e):
+        return combination.activated(e)
     names = {i: s["name"] for i, s in e.services.items()}
     proof = faults.BY_NAME[e.trial.fault].proof
     if proof == "killed":
@@ -110,18 +116,25 @@ def slowed(e, death):
     return phases.cause_name(death.a) == "STALLED" and of_it("ARMED") and not of_it("STRIKE")
 
 
+def excused(e, death):
+    """It was the doing of others, or of whoever counted its instructions."""
+    before = e.window.deaths[:e.window.deaths.index(death)]
+    return phases.cause_name(death.a) == RESTARTED_WITH or orphaned(e, death, before) or slowed(e, death)
+
+
 def strangers(e):
     """Deaths that neither the trial nor the manifest explains."""
+    if combined(e):
+        return combination.strangers(e, lambda d: excused(e, d))
     names = {i: s["name"] for i, s in e.services.items()}
     meant, count, out = targets(e), {}, []
-    for at, d in enumerate(e.window.deaths):
+    for d in e.window.deaths:
         name = names.get(d.service, f"service {d.service}")
-        cause = phases.cause_name(d.a)
-        if cause == RESTARTED_WITH or orphaned(e, d, e.window.deaths[:at]) or slowed(e, d):
+        if excused(e, d):
             continue
         count[name] = count.get(name, 0) + 1
         if name not in meant or count[name] > injected_deaths(e, d.service):
-            out.append(f"{name} died: {cause}")
+            out.append(f"{name} died: {phases.cause_name(d.a)}")
     for at, d in enumerate(e.window.cleaned):
         name = names.get(d.service, f"service {d.service}")
         explained = phases.cause_name(d.a) == RESTARTED_WITH or orphaned(e, d, e.window.cleaned[:at])
@@ -183,6 +196,16 @@ def harm(e, found):
     return "recovered", ""
 
 
+def judge_combined(e):
+    """Several recoveries that are one within the other: they are not taken apart."""
+    outcome, why = harm(e, [])
+    if outcome == "recovered" and not combination.serves(e):
+        return "degraded", "no request was completed after the last death"
+    if outcome == "recovered" and not activated(e):
+        return "not_activated", "not both were struck before the update had ended"
+    return outcome, why
+
+
 def judge(e):
     """(outcome, why, recoveries)"""
     if e.panic:
@@ -193,6 +216,8 @@ def judge(e):
         return "harness_error", e.report["error"], []
     if e.trace_lost or e.window is None:
         return "harness_error", "the trace ring wrapped before it was read" if e.trace_lost else "no trace", []
+    if combined(e):
+        return (*judge_combined(e), [])
     found = recoveries(e)
     disordered = [r.service for r in found if not r.in_order()]
     if disordered:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import random
 
-from faultinject import faults
+from faultinject import combination, faults
 from faultinject.faults import DRIVER_GROUPS, GROUPS
 
 SCHEMA_VERSION = 1
@@ -79,7 +79,10 @@ def pick(rng, weights):
 
 
 def services_of(driver, fault, disk):
-    weights = dict(DRIVER_GROUPS.get(driver, {driver: 1}))
+    group = DRIVER_GROUPS.get(driver, {driver: 1})
+    if driver in DRIVER_GROUPS and faults.BY_NAME[fault].targets == faults.KEPT:
+        group = dict.fromkeys(faults.KEPT, 1)
+    weights = dict(group)
     if disk and driver in DISK_WEIGHT:
         weights["virtio_disk"] = DISK_WEIGHT[driver]
     meant = {name: w for name, w in weights.items() if fault in SERVICES[name]}
@@ -93,6 +96,9 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
         kinds = {kind: w for kind, w in kinds.items() if kind in SERVICES[driver] + ("all",)}
     kind = pick(rng, kinds)
     service = "all" if kind == "all" else pick(rng, services_of(driver, kind, disk))
+    if faults.BY_NAME[kind].how == "update":
+        return Trial(n=n, service=service, fault=kind, delay_us=combination.delay_us(rng),
+                     instructions=rng.randint(0, combination.STEPS[service]), second=0, seed=rng.getrandbits(RANDOM_BITS))
     recovering, deep = faults.BY_NAME[kind].how == "recovering", faults.BY_NAME[kind].deep
     most = (RECOVERING_MIN if deep else RECOVERING_MAX) if recovering else INSTRUCTIONS_MAX
     at_start = {"double": SECOND_MAX, "triple": THIRD_MAX}.get(kind, RESUME_MAX[service] if deep else LOOP_MAX)

@@ -82,6 +82,11 @@ static void trial_read(const struct json_object *order, struct trial *t)
         .service = json_text(order, "service"),
         .how = json_text(order, "how"),
         .code = json_text(order, "code"),
+        .other = json_text(order, "other"),
+        .starting = json_text(order, "starting"),
+        .to = json_text(order, "to"),
+        .back = json_text(order, "back"),
+        .bad = json_text(order, "bad"),
         .index = TARGET_NONE,
     };
     for (; t->sites < SITES_MAX; t->sites++) {

@@ -157,19 +157,24 @@ static void strike_await(const struct trial *t, handle_t process, struct outcome
     o->rescued = target_kill(t->service) == OK;
 }
 
-static status_t second_arm(uint32_t service, uint64_t instructions, uint64_t again)
+status_t strike_next(uint32_t service, uint64_t instructions, uint64_t again)
 {
     return sys_inject(inject, 0, INJECT_ARM_TAG, instructions, INJECT_KILL, (uint64_t)service << 32 | again)
         .status;
 }
 
-bool strike_next_forget(void) { return second_arm(NO_SERVICE, 0, 0) == OK; }
+status_t strike_kill(handle_t process, uint64_t instructions)
+{
+    return sys_inject(inject, process, INJECT_ARM, instructions, INJECT_KILL, 0).status;
+}
+
+bool strike_next_forget(void) { return strike_next(NO_SERVICE, 0, 0) == OK; }
 
 void strike_second_disarm(const struct trial *t, struct outcome *o)
 {
     handle_t process;
 
-    if (t->calm) return; /* done */
+    if (t->calm || is(t->how, "update")) return; /* done */
     if (!strike_next_forget()) o->error = "the second strike cannot be taken back";
     if (target_process(t->index, &process) != OK) return; /* nothing runs that it could be armed on */
     struct sys_result r = sys_inject(inject, process, INJECT_DISARM, 0, 0, 0);
@@ -203,7 +208,7 @@ static void strike_fatal(const struct trial *t, handle_t process, struct outcome
         if (v.sessions == 0) return;
         gadgets_new((uint64_t[GADGET_PARAMETERS]){v.session[0].client, v.session[0].client_bits}, o);
     }
-    if (t->second != 0 && second_arm(t->index, t->second, t->again) != OK)
+    if (t->second != 0 && strike_next(t->index, t->second, t->again) != OK)
         o->error = "the second strike was refused";
     else if (arm(t, process) != OK)
         o->error = "the strike was refused";
@@ -361,7 +366,8 @@ bool strike_known(const struct trial *t)
     if (is(t->how, "jump") || is(t->how, "call")) return gadget_address(t->code) != 0;
     if (is(t->how, "corrupt")) return corrupt_known(t->code);
     return is(t->how, "kill") || is(t->how, "recovering") || is(t->how, "text") || is(t->how, "checkpoint") ||
-           is(t->how, "garbage") || is(t->how, "all") || is(t->how, "again") || is(t->how, "starve");
+           is(t->how, "garbage") || is(t->how, "update") || is(t->how, "all") || is(t->how, "again") ||
+           is(t->how, "starve");
 }
 
 void strike(struct trial *t, struct outcome *o)
@@ -380,6 +386,8 @@ void strike(struct trial *t, struct outcome *o)
     view_take(&v, inject, process, t->driver);
     if (is(t->how, "garbage"))
         strike_garbage(t, process, o);
+    else if (is(t->how, "update"))
+        nested_update(t, process, o);
     else if (is(t->how, "checkpoint"))
         strike_checkpoint(t, process, o);
     else if (is(t->how, "kill") || is(t->how, "jump") || is(t->how, "recovering") || is(t->how, "again"))

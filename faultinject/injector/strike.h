@@ -18,7 +18,9 @@ struct trial {
     uint64_t at;                      /* where a strike waits for its target; 0: nowhere */
     bool sweep;                       /* then the workload reads back all that it has written */
     bool calm; /* of an enumeration: the strikes are taken back when what they were meant to hit is over */
-    const char *site[SITES_MAX]; /* changes of its text, in the order in which they are tried */
+    const char *other, *starting; /* of an update: who else is struck, and who at its start */
+    const char *to, *back, *bad;  /* versions: to this, or if it is this, to that; not one to stay */
+    const char *site[SITES_MAX];  /* changes of its text, in the order in which they are tried */
     uint32_t sites;
     uint32_t index;
     struct target before;
@@ -35,9 +37,13 @@ struct outcome {
 /* Nested strikes (nested.c) */
 #define VICTIM "virtio_blk" /* its recovery needs everybody */
 void nested_end(const struct trial *t, handle_t process, struct outcome *o);
+void nested_update(const struct trial *t, handle_t process, struct outcome *o);
 
 /* True: it had not struck. */
 bool strike_disarm(handle_t process);
+status_t strike_kill(handle_t process, uint64_t instructions);
+/* The next processes of a service, 1 + more, each so far into its start. */
+status_t strike_next(uint32_t service, uint64_t instructions, uint64_t again) MUST_USE;
 /* None is to be struck at its start any more. */
 bool strike_next_forget(void);
 bool strike_died(const struct trial *t);

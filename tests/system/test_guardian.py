@@ -60,3 +60,13 @@ def test_every_step_of_a_recovery(fi, service, fault, stride):
     assert outcomes["recovered"] >= 12 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
     assert {r["service"] for t in trials(done) for r in t["recoveries"]} <= {service, "virtio_blk"}
     assert done.summary()["enumerated"]["untouched_at"]
+
+
+def test_strikes_during_live_updates(fi):
+    """The long run is `make chaos FAULT=combination KILLS=1000`. A bad version, one that is kept, one that is rolled back."""
+    done = fi("run", "--seed", 1, "--kills", 40, "--fault", "combination")
+    assert done.code == 0, done.text
+    outcomes = collections.Counter(t["outcome"] for t in trials(done))
+    assert outcomes["recovered"] >= 20 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
+    text = log(done)
+    assert "on probation" in text and "did not hold" in text and "begins without what it kept" not in text

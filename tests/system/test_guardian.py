@@ -67,6 +67,6 @@ def test_strikes_during_live_updates(fi):
     done = fi("run", "--seed", 1, "--kills", 40, "--fault", "combination")
     assert done.code == 0, done.text
     outcomes = collections.Counter(t["outcome"] for t in trials(done))
-    assert outcomes["recovered"] >= 20 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
+    assert outcomes["recovered"] >= 8 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
     text = log(done)
     assert "on probation" in text and "did not hold" in text and "begins without what it kept" not in text

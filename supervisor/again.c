@@ -30,6 +30,12 @@ static bool wanted(uint32_t i, tag_t tag)
     return supervisor_state_live(s->state) && tag == TAG_MAKE(i, s->generation);
 }
 
+static bool spare_wanted(uint32_t i, tag_t tag)
+{
+    const struct supervised *s = &shell.state->service[i];
+    return s->spare != SPARE_NONE && tag == TAG_MAKE(i, s->spare_generation);
+}
+
 /* The process that is written down for a service, if it is not the one that the core speaks of, is dead. */
 static void recorded(uint32_t i)
 {
@@ -57,6 +63,9 @@ static void stray(handle_t h)
     if (made && !shell.child[i].process && wanted(i, info.tag)) {
         shell.child[i].born = TAG_GENERATION(info.tag);
         shell.child[i].process = h;
+    } else if (made && !shell.child[i].spare && spare_wanted(i, info.tag)) {
+        shell.child[i].spare_generation = TAG_GENERATION(info.tag);
+        shell.child[i].spare = h; /* another one of this generation there must not be */
     } else {
         grave_add(h, 0); /* with what is still in it: it was never furnished */
     }

@@ -149,10 +149,12 @@ void happen(const struct supervisor_event *event)
 /* --- Signals -------------------------------------------------------------------------------- */
 static void on_spare_death(uint32_t i, const struct process_event *event)
 {
-    spare_drop(i);
+    handle_t dead = shell.child[i].spare;
     journal_spare(i, event);
     happen(&(struct supervisor_event){
         .kind = SUPERVISOR_EVENT_SPARE_DEATH, .service = i, .generation = TAG_GENERATION(event->tag)});
+    if (shell.child[i].spare == dead)
+        spare_drop(i); /* last: who starts on this makes none of its generation */
 }
 
 /* A death that the core counts; what it starts in its place is written down before the dead is let go. */

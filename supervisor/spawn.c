@@ -300,8 +300,8 @@ bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program)
     if (child->spare && child->spare_generation == generation) return true;
     spare_drop(i);
     if (!spare_prepare(i)) return false;
+    child->spare_generation = generation; /* first: what is written down below is of this one */
     child->spare = make(i, generation, program, child->spare_page, PART_AHEAD);
-    child->spare_generation = generation;
     return child->spare != 0;
 }
 

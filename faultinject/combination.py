@@ -32,9 +32,9 @@ def chosen(trial):
         versions[0] = BAD
     others = {name: weight for name, weight in OTHERS.items() if name != trial.service}
     other = rng.choices(sorted(others), [others[name] for name in sorted(others)])[0]
-    again = rng.choice((trial.service, trial.service, other))
+    starting = rng.choice((trial.service, trial.service, other))
     return {"to": versions[0], "back": versions[1], "other": other, "b": rng.randint(1, STEPS[other]), "a": rng.randint(0, LATE_US),
-            "bad": versions[0] if versions[0] == BAD else "", "starting": again, "second": rng.randint(1, STARTS[again]), "again": rng.choice((0, 0, 1))}
+            "bad": versions[0] if versions[0] == BAD else "", "starting": starting, "second": rng.randint(1, STARTS[starting]), "again": rng.choice((0, 0, 1))}
 
 
 def text(fields):

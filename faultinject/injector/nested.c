@@ -120,15 +120,15 @@ static void strike_forget(uint32_t service)
 /* process: of t->service, which is struck on its way through the update; t->other, and who starts, as well. */
 void nested_update(const struct trial *t, handle_t process, struct outcome *o)
 {
-    uint32_t victim = target_find(VICTIM), other = target_find(t->other), again = target_find(t->starting);
+    uint32_t victim = target_find(VICTIM), other = target_find(t->other), starting = target_find(t->starting);
     const char *to = "";
     handle_t second = 0;
 
-    if (victim == TARGET_NONE || again == TARGET_NONE || target_process(other, &second) != OK) {
+    if (victim == TARGET_NONE || starting == TARGET_NONE || target_process(other, &second) != OK) {
         o->error = "a target has no process";
         return;
     }
-    if (strike_next(again, t->second, t->again) != OK || strike_kill(process, t->instructions) != OK)
+    if (strike_next(starting, t->second, t->again) != OK || strike_kill(process, t->instructions) != OK)
         o->error = "a strike was refused";
     status_t status = update(t, victim, &to);
     o->answered = status == OK;
@@ -139,6 +139,6 @@ void nested_update(const struct trial *t, handle_t process, struct outcome *o)
     o->struck = !strike_disarm(process);
     if (!strike_next_forget()) o->error = "the strikes to come cannot be taken back";
     strike_forget(other);
-    strike_forget(again);
+    strike_forget(starting);
     (void)sys_cap_delete(second); /* gone already, if the process object is */
 }

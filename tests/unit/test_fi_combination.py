@@ -48,7 +48,7 @@ def test_the_order_follows_from_the_seed():
 def test_everybody_has_a_turn():
     assert {t.service for t in TRIALS} == {"supervisor", "recovery", "pci"}
     chosen = [combination.chosen(t) for t in TRIALS]
-    assert {c["other"] for c in chosen} == {"virtio_blk", "recovery", "pci"} and {c["more"] for c in chosen} == {0, 1}
+    assert {c["other"] for c in chosen} == {"virtio_blk", "recovery", "pci"} and {c["again"] for c in chosen} == {0, 1}
     assert all(c["other"] != t.service for c, t in zip(chosen, TRIALS))
     assert 0 < sum(c["to"] == combination.BAD for c in chosen) < len(chosen) / 3
     assert any(t.delay_us == combination.PROBATION_US for t in TRIALS)

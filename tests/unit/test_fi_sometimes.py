@@ -66,7 +66,7 @@ def test_points_within_a_recovery():
         trials = plan.make_points(1, 3, 10, "recovery", fault)
         assert [t.second for t in trials] == [10, 20, 30] and all(t.instructions <= plan.RECOVERING_MIN["recovery"] for t in trials)
         assert all(t.delay_us > 0 for t in trials), "its policy has a limit"
-    assert aims.order(trials[0], None)[0]["more"] == 1
+    assert aims.order(trials[0], None)[0]["again"] == 1
 
 
 @pytest.mark.parametrize("driver,fault", [("serial", "kill"), ("echo", "mix"), ("echo", "flip_register"), ("mix", "kill")])

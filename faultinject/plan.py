@@ -34,6 +34,7 @@ LOOP = (2, 7)      # successors after the first
 GIVE_UP = 149      # more than the policy of system/chaos.toml forgives
 STARVE_US = (1_000, 60_000)
 DELAY_US = (0, 8000)  # a round of the workload takes 1 to 3 ms
+KEPT_US = 12_000      # more, if a kept one is struck each time: the policy forgives 100 falls a second
 
 
 class UsageProblem(Exception):
@@ -102,7 +103,8 @@ def make_trial(seed, n, driver="mix", fault="mix", disk=False):
     recovering, deep = faults.BY_NAME[kind].how == "recovering", faults.BY_NAME[kind].deep
     most = (RECOVERING_MIN if deep else RECOVERING_MAX) if recovering else INSTRUCTIONS_MAX
     at_start = {"double": SECOND_MAX, "triple": THIRD_MAX}.get(kind, RESUME_MAX[service] if deep else LOOP_MAX)
-    return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US), instructions=rng.randint(0, most.get(service, 0)),
+    rest_us = KEPT_US if driver in faults.KEPT else 0
+    return Trial(n=n, service=service, fault=kind, delay_us=rng.randint(*DELAY_US) + rest_us, instructions=rng.randint(0, most.get(service, 0)),
                  second=rng.randint(1, at_start) if faults.BY_NAME[kind].successors or deep else 0, seed=rng.getrandbits(RANDOM_BITS),
                  again={"triple": 1, "crash_loop": rng.randint(*LOOP), "give_up": GIVE_UP}.get(kind, max(0, deep - 1)))
 

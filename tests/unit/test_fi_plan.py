@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from faultinject import plan
+from faultinject import faults, plan
 
 
 def test_same_seed_same_plan():
@@ -82,3 +82,8 @@ def test_a_written_plan_is_read_back(tmp_path):
     trials = plan.make_plan(4, 50)
     plan.write(trials, tmp_path / "plan.jsonl")
     assert plan.read(tmp_path / "plan.jsonl") == trials
+
+
+def test_a_kept_target_is_not_struck_more_often_than_its_policy_forgives():
+    for driver in faults.KEPT:
+        assert all(t.delay_us > 10_000 for t in plan.make_plan(1, 50, driver, "kill")), "100 falls in a second, and it is given up"

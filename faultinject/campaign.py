@@ -128,9 +128,11 @@ class Ledger:
 
     def blame(self, findings):
         """What the image shows and the workload had found before is put down to the trial in which it did: everything is read
-        back at the end of a trial that could spoil records."""
-        return [dataclasses.replace(f, trial=self.damaged[f.place][1])
-                if self.damaged.get(f.place, (None, 0))[0] == f.seq else f for f in findings]
+        back at the end of a trial that could spoil records. Found in no trial (0), it stays with the one that acknowledged it."""
+        def found_in(f):
+            seq, trial = self.damaged.get(f.place, (None, 0))
+            return trial if seq == f.seq and trial else f.trial
+        return [dataclasses.replace(f, trial=found_in(f)) for f in findings]
 
 
 def restarts_with(image):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ BUILD = ROOT / os.environ.get("COPPICE_BUILD", "build")
 PROMPT = "coppice> "
 BOOT_SECONDS = 60
 ANSWER_SECONDS = 20
+# Where this was started in the background an interrupt is ignored, and so it would be by what tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Console:

@@ -125,6 +125,9 @@ def test_what_was_found_wrong_is_not_charged_to_a_later_trial():
     known, newer, other = (verify.Finding("corrupt", place, seq, None, 9) for place, seq in ((10, 10), (10, 74), (11, 11)))
     assert [f.trial for f in ledger.blame([known, newer, other])] == [3, 9, 9]
     assert ledger.counts[3]["mismatch"] == 1
+    ledger.trial = 0
+    ledger.take({"mismatch": {"seq": 12, "place": 12, "found_magic": 0, "found_seq": 0}, "writer": None})
+    assert [f.trial for f in ledger.blame([verify.Finding("corrupt", 12, 12, None, 9)])] == [9], "0 is no trial"
 
 
 def test_the_warm_system_is_the_chaos_system_with_a_spare():

@@ -179,6 +179,7 @@ void kernel_panic(const char *format, ...)
         va_end(args);
         reason[n] = 0;
         epitaph_begin();
+        arch_debug_write("\n", 1); /* an NMI or a machine check may have struck within a line */
         kernel_log("KERNEL PANIC: %s", reason);
         arch_backtrace(panic_frame);
         trace_tail();

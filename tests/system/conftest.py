@@ -22,8 +22,9 @@ BUILD = ROOT / os.environ.get("COPPICE_BUILD", "build")
 PROMPT = "coppice> "
 BOOT_SECONDS = 60
 ANSWER_SECONDS = 20
-# Where this was started in the background an interrupt is ignored, and so it would be by what tests start and interrupt.
+# Where this was started in the background or by nohup both are ignored, and so they would be by what tests start and signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Console:

@@ -8,7 +8,7 @@
 #include "types.h"
 
 #define MANIFEST_MAGIC    0x31494e414d504f43ul /* "COPMANI1" */
-#define MANIFEST_VERSION  3
+#define MANIFEST_VERSION  4
 #define MANIFEST_SERVICES 2048
 #define MANIFEST_DEPENDS  8
 #define MANIFEST_PORTS    2
@@ -81,6 +81,7 @@ struct manifest_service {
     uint16_t on_give_up;                             /* enum give_up */
     uint32_t watchdog_ms;      /* work pending and none completed for this long: STALLED; 0: none */
     uint32_t start_timeout_ms; /* started and not READY for this long: START_TIMEOUT */
+    uint32_t probation_ms;     /* a version that dies so soon after its READY is rolled back; 0: none does */
     uint32_t priority, budget_us, budget_period_us;
     uint32_t quota_pages;
     uint32_t memory_warn_pct; /* of quota_pages: grown beyond, it is taken to leak; 0: whatever it uses */

@@ -15,8 +15,6 @@
 #define SUPERVISOR_GENERATION_MAX 0xfffffu /* what a tag_t can say */
 /* From READY to the order for the next spare: far behind everything that a client waits for. */
 #define SUPERVISOR_SPARE_DELAY_NS 10000000ull
-/* A new version that dies within this time of its READY was a mistake. */
-#define SUPERVISOR_PROBATION_NS 1000000000ull
 
 enum supervisor_event_kind {
     SUPERVISOR_EVENT_BOOT, /* once, first */

@@ -58,6 +58,7 @@ static const char *check_policy(const struct manifest_service *s)
     if (s->stable_ms > 3600000) return "stable time out of range";
     if (s->on_give_up > GIVE_UP_ESCALATE) return "unknown end of the ladder";
     if (s->start_timeout_ms == 0 || s->start_timeout_ms > 3600000) return "start timeout out of range";
+    if (s->probation_ms > 3600000) return "probation out of range";
     if (s->watchdog_ms > 3600000) return "watchdog out of range";
     if (s->priority == 0 || s->priority >= 30) return "priority out of range";
     if (s->budget_us > s->budget_period_us || s->budget_period_us >= 1u << 28) return "budget out of range";

@@ -41,7 +41,8 @@ void spare_due(struct step *step, uint32_t i)
     struct supervised *s = service_of(step, i);
     ASSERT(s->spare == SPARE_NONE);
     s->spare_deaths = 0;
-    s->probation_ns = s->on_probation ? step->now_ns + SUPERVISOR_PROBATION_NS : SUPERVISOR_NEVER;
+    uint64_t probation_ns = entry_of(step->state, i)->probation_ms * NS_PER_MS;
+    s->probation_ns = s->on_probation ? step->now_ns + probation_ns : SUPERVISOR_NEVER;
     deadlines(step, i, next_ns(step, i));
 }
 

@@ -174,8 +174,8 @@ static void write_version(const struct entry *e, const char *name)
 {
     const char *program = program_name(e->service, e->program);
     if (e->version == MARK_UPDATED)
-        log_line("supervisor: %s is %s now, on probation for %lu ms", name, program,
-                 (uint64_t)(SUPERVISOR_PROBATION_NS / 1000000));
+        log_line("supervisor: %s is %s now, on probation for %u ms", name, program,
+                 shell.manifest->service[e->service].probation_ms);
     else
         log_line("supervisor: the update of %s did not hold: it is %s, as before", name, program);
 }

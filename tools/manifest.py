@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 MAGIC = 0x31494E414D504F43  # "COPMANI1"
-VERSION = 3
+VERSION = 4
 NAME_MAX = 24
 SERVICES_MAX = 2048
 DEPENDS_MAX = 8
@@ -48,7 +48,7 @@ DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
 GROUP = struct.Struct(f"<{NAME_MAX}sHHII")
 SERVICE = struct.Struct(
-    f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "9I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
+    f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "10I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
 
 
@@ -255,6 +255,7 @@ POLICY = {
     "on_give_up": choice(*GIVE_UP),
     "watchdog_ms": integer(0, MS_MAX),
     "start_timeout_ms": integer(1, MS_MAX),
+    "probation_ms": integer(0, MS_MAX),
     "memory_warn_pct": integer(0, 100),
 }
 GROUP_KEYS = {"strategy": choice(*STRATEGY), "inside": name} | {key: POLICY[key] for key in ("intensity", "period_ms")}
@@ -273,7 +274,7 @@ TOP = {"system": table, "defaults": table, "group": table, "service": table}
 FALLBACK = {
     "restart": "permanent", "intensity": 5, "period_ms": 10000, "backoff_initial_ms": 0,
     "backoff_max_ms": 0, "backoff_factor_pct": 200, "backoff_jitter_pct": 0, "stable_ms": 0, "breaker": 0,
-    "on_give_up": "degraded", "watchdog_ms": 0, "start_timeout_ms": 5000, "memory_warn_pct": 95, "quota_pages": 256, "priority": 10,
+    "on_give_up": "degraded", "watchdog_ms": 0, "start_timeout_ms": 5000, "probation_ms": 1000, "memory_warn_pct": 95, "quota_pages": 256, "priority": 10,
     "budget_us": 0, "budget_period_us": 0, "cpus": [], "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
     "depends": [], "group": None, "args": "", "session": None,
 } | {key: False for key in FLAGS}
@@ -685,8 +686,8 @@ def pack_service(row, index, group_index):
         row["name"].encode(), row["image"].encode(), row["flags"], RESTART[row["restart"]],
         group_index.get(row["group"], NONE), row["intensity"], row["period_ms"], row["backoff_initial_ms"],
         row["backoff_max_ms"], row["stable_ms"], row["backoff_factor_pct"], row["backoff_jitter_pct"],
-        row["breaker"], GIVE_UP[row["on_give_up"]], row["watchdog_ms"], row["start_timeout_ms"], row["priority"],
-        row["budget_us"], row["budget_period_us"], row["quota_pages"], row["memory_warn_pct"], row["irq_limit"],
+        row["breaker"], GIVE_UP[row["on_give_up"]], row["watchdog_ms"], row["start_timeout_ms"], row["probation_ms"],
+        row["priority"], row["budget_us"], row["budget_period_us"], row["quota_pages"], row["memory_warn_pct"], row["irq_limit"],
         sum(1 << cpu for cpu in set(row["cpus"])), len(row["depends"]),
         len(row["calls"]), len(row["sessions"]), len(row["ports"]), len(row["irq"]), len(row["pci"]),
         *pad(depends, 2 * DEPENDS_MAX), *pad([index[c] for c in row["calls"]], DEPENDS_MAX),

@@ -40,6 +40,7 @@ static void manifest_make(void)
                                        .backoff_max_ms = 8,
                                        .backoff_factor_pct = 200,
                                        .start_timeout_ms = 50,
+                                       .probation_ms = 50,
                                        .priority = 10,
                                        .quota_pages = 100};
         m->name[1] = (char)('0' + i);
@@ -61,6 +62,7 @@ static void service_check(const struct manifest *m, uint32_t i)
     if (i == 0) return; /* the supervisor itself: nobody reads the rest */
     check(s->restart <= RESTART_TEMPORARY && (s->group == MANIFEST_NONE || s->group < m->group_count));
     check(s->intensity <= SUPERVISOR_INTENSITY_MAX && s->period_ms && s->start_timeout_ms);
+    check(s->probation_ms <= 3600000);
     check(s->backoff_initial_ms <= s->backoff_max_ms && s->backoff_factor_pct >= 100);
     check(s->priority >= 1 && s->priority < 30 && s->quota_pages >= 1 && s->quota_pages <= 1u << 20);
     check(s->budget_us <= s->budget_period_us && s->budget_period_us < 1u << 28);

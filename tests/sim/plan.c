@@ -64,6 +64,7 @@ static void policy_choose(uint32_t i)
     m->breaker = one_in(2) ? 0 : (uint16_t)(2 + below(3));
     m->on_give_up = one_in(16) ? GIVE_UP_REBOOT : one_in(3) ? GIVE_UP_ESCALATE : GIVE_UP_DEGRADED;
     m->start_timeout_ms = 50 + below(100); /* longer than recovery may be silent (LOOK_NS) */
+    m->probation_ms = 1000;
     m->watchdog_ms = 8 + below(60);
     m->priority = i ? 10 : 30;
     m->quota_pages = 100;

@@ -41,6 +41,7 @@ static void manifest_make(uint32_t services)
         m->period_ms = 1000;
         m->backoff_factor_pct = 200;
         m->start_timeout_ms = 100;
+        m->probation_ms = 1000;
         m->priority = i ? 10 : 30;
         m->quota_pages = 100;
     }
@@ -855,7 +856,7 @@ Test(supervisor_core, an_update_takes_over_and_is_proven_in_time)
     updated(1, 7);
     cr_assert(state->service[1].on_probation);
     cr_assert_eq(state->service[1].restarts, 1);
-    now += SUPERVISOR_PROBATION_NS;
+    now += entry(1)->probation_ms * MS;
     tick();
     cr_assert_not(state->service[1].on_probation);
     death(1, CAUSE_PAGE_FAULT, 0);
@@ -1218,6 +1219,7 @@ Test(supervisor_manifest, accepts_a_good_one_and_refuses_each_bad_field)
     REFUSED(entry(1)->period_ms = 0);
     REFUSED(entry(1)->backoff_initial_ms = 1);
     REFUSED(entry(1)->start_timeout_ms = 0);
+    REFUSED(entry(1)->probation_ms = 3600001);
     REFUSED(entry(1)->priority = 30);
     REFUSED(entry(1)->priority = 0);
     REFUSED(entry(1)->budget_us = 1);

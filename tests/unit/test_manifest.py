@@ -261,10 +261,10 @@ int main(int argc, char **argv)
         m->group[g].strategy, m->group[g].inside, m->group[g].intensity, m->group[g].period_ms);
     for (int i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
+        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
                s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->stable_ms,
                s->backoff_factor_pct, s->backoff_jitter_pct, s->breaker, s->on_give_up, s->watchdog_ms,
-               s->start_timeout_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
+               s->start_timeout_ms, s->probation_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
                s->memory_warn_pct, s->irq_limit, s->cpus, s->args);
         for (int d = 0; d < s->depend_count; d++) printf("|d%u.%u", s->depend[d].service, s->depend[d].kind);
         for (int d = 0; d < s->call_count; d++) printf("|c%u", s->call[d]);
@@ -294,7 +294,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
             "[group.g]\nstrategy = 'one_for_all'\nintensity = 7\nperiod_ms = 8\n" + S + service("echo", "echo") + service("uart", "uart") +
             service("all", "all", "group = 'h'", "restart = 'temporary'", "intensity = 11", "period_ms = 12",
                     "backoff_initial_ms = 13", "backoff_max_ms = 14", "stable_ms = 61", "backoff_factor_pct = 162",
-                    "backoff_jitter_pct = 63", "breaker = 64", "on_give_up = 'reboot'", "watchdog_ms = 15", "start_timeout_ms = 16", "memory_warn_pct = 17",
+                    "backoff_jitter_pct = 63", "breaker = 64", "on_give_up = 'reboot'", "watchdog_ms = 15", "start_timeout_ms = 16", "probation_ms = 18", "memory_warn_pct = 17",
                     "budget_us = 57", "budget_period_us = 58", "cpus = [1, 4, 1]", "args = 'a=1 b=2'", "dma = 'unprotected'",
                     "optional = true", "depends = [{on='uart',kind='hold-and-replay'},{on='echo',kind='restart-with'}]"))
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
@@ -307,7 +307,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[:2] == ["group g 2 0 7 8", "group h 1 1 5 6"]
     assert lines[2].startswith("supervisor|supervisor|")
-    assert lines[6] == ("all|prog|1023|2|1|11|12|13|14|61|162|63|64|1|15|16|19|57|58|4711|17|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[6] == ("all|prog|1023|2|1|11|12|13|14|61|162|63|64|1|15|16|18|19|57|58|4711|17|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

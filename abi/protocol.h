@@ -9,6 +9,9 @@ enum protocol_label {
 #undef MESSAGE
 };
 
+/* In names of programs, for people: not of the system image, but of the archive that files reads. */
+#define PROGRAM_FROM_FILE "disk:"
+
 enum flood_kind { /* w0 of HOSTILE_FLOOD */
                   FLOOD_SPAWN = 1,
                   FLOOD_CALLS,

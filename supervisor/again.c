@@ -76,6 +76,8 @@ static void capabilities_look(void)
     const handle_t own[] = {shell.notification, shell.timer, shell.chore_timer, shell.child[0].endpoint};
     for (uint32_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
     for (uint32_t n = 0; n < shell.owns; n++) caps_mark(shell.own[n]);
+    for (uint32_t n = 0; n < LOADED_SLOTS; n++)
+        caps_mark(shell.loaded[n].at ? shell.loaded[n].memory : 0); /* or it is swept, with a mapping */
     for (uint32_t i = 1; i < shell.manifest->service_count; i++) {
         struct child *child = &shell.child[i];
         recorded(i);

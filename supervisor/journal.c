@@ -165,19 +165,15 @@ static void write_death(const struct entry *e, const char *name)
     write_quarantine(e, name);
 }
 
-const char *program_name(uint32_t i, uint32_t program)
-{
-    return program ? shell.bundle->entry[program - 1].name : shell.manifest->service[i].image;
-}
-
 static void write_version(const struct entry *e, const char *name)
 {
     const char *program = program_name(e->service, e->program);
+    const char *from = program_is_loaded(e->program) ? PROGRAM_FROM_FILE : "";
     if (e->version == MARK_UPDATED)
-        log_line("supervisor: %s is %s now, on probation for %u ms", name, program,
+        log_line("supervisor: %s is %s%s now, on probation for %u ms", name, from, program,
                  shell.manifest->service[e->service].probation_ms);
     else
-        log_line("supervisor: the update of %s did not hold: it is %s, as before", name, program);
+        log_line("supervisor: the update of %s did not hold: it is %s%s, as before", name, from, program);
 }
 
 static void write_group(const struct entry *e, const char *name)

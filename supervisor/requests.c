@@ -9,14 +9,13 @@ static uint32_t count(void) { return shell.manifest->service_count; }
 #define FALLS_MAX \
     5u /* a request that was in hand so often is answered with E_POISONED: the ladder's first rung */
 
-/* Before anything is done: if this supervisor falls over it, the next one knows the answer. */
-static void answer(struct message *m, status_t status)
+void answer(struct message *m, status_t status)
 {
     m->info = INFO_MAKE(status, 0);
     shell.request.status = status;
 }
 
-static bool caller_is(tag_t tag)
+bool caller_is(tag_t tag)
 {
     uint32_t i = TAG_SERVICE(tag);
     if (i == 0 || i >= count()) return false;
@@ -31,8 +30,7 @@ static bool caller_may(tag_t tag, uint32_t flag)
     return (shell.manifest->service[TAG_SERVICE(tag)].flags & flag) != 0;
 }
 
-/* The service named in w0..w2; 0 (the supervisor) if there is none. */
-static uint32_t named(const struct message *m)
+uint32_t named(const struct message *m)
 {
     char name[MANIFEST_NAME_MAX];
     _Static_assert(sizeof(name) == 3 * sizeof(m->w[0]), "a name travels in three words");
@@ -110,43 +108,6 @@ static void on_reset(struct message *m)
     answer(m, down ? OK : E_STATE);
     if (down) shell.child[i].death_tsc = 0; /* how long it was down is the operator's doing */
     happen(&(struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = i});
-}
-
-static void on_update(struct message *m)
-{
-    char program[BUNDLE_NAME_MAX];
-    uint32_t i = named(m);
-    _Static_assert(sizeof(program) == 3 * sizeof(m->w[0]), "a name travels in three words");
-    memcpy(program, &m->w[3], sizeof(program));
-    program[sizeof(program) - 1] = 0;
-    uint32_t number = bundle_number(shell.bundle, program);
-    const struct supervised *s = &shell.state->service[i];
-    if (i == 0 || s->state != SERVICE_STATE_RUNNING || s->updating || number == BUNDLE_NONE) {
-        answer(m, i == 0 ? E_NOT_FOUND : number == BUNDLE_NONE ? E_IMAGE : s->updating ? E_BUSY : E_STATE);
-        return;
-    }
-    if (shell.manifest->service[i].flags & SERVICE_KEPT) {
-        answer(m, E_UNSUPPORTED); /* what it kept is of this program */
-        return;
-    }
-    bool as_by_manifest = strncmp(program, shell.manifest->service[i].image, sizeof(program)) == 0;
-    answer(m, OK);
-    happen(&(struct supervisor_event){
-        .kind = SUPERVISOR_EVENT_UPDATE, .service = i, .code = as_by_manifest ? 0 : number + 1});
-}
-
-static void on_program(struct message *m)
-{
-    uint64_t i = m->w[0];
-    if (i >= count()) {
-        answer(m, E_NOT_FOUND);
-        return;
-    }
-    const struct supervised *s = &shell.state->service[i];
-    memset(m->w, 0, sizeof(m->w));
-    memcpy(m->w, program_name((uint32_t)i, s->program), strlen(program_name((uint32_t)i, s->program)));
-    m->w[3] = (uint64_t)s->on_probation | (uint64_t)s->updating << 1 | (uint64_t)s->rolled_back << 2;
-    answer(m, OK);
 }
 
 static void on_group(struct message *m)
@@ -275,6 +236,9 @@ static uint32_t authority(uint16_t label)
     case SUPERVISOR_KILL:
     case SUPERVISOR_RESET:
     case SUPERVISOR_UPDATE:
+    case SUPERVISOR_LOAD:
+    case SUPERVISOR_LOAD_DATA:
+    case SUPERVISOR_UPDATE_LOADED:
     case SUPERVISOR_STOP: return SERVICE_CONTROL;
     case SUPERVISOR_PROCESS:
     case SUPERVISOR_CENSUS: return SERVICE_INJECT; /* its cost grows with the system */
@@ -330,6 +294,9 @@ static bool dispatch(struct message *m)
     case SUPERVISOR_STOP: on_stop(m); break;
     case SUPERVISOR_UPDATE: on_update(m); break;
     case SUPERVISOR_PROGRAM: on_program(m); break;
+    case SUPERVISOR_LOAD: on_load(m); break;
+    case SUPERVISOR_LOAD_DATA: on_load_data(m); break;
+    case SUPERVISOR_UPDATE_LOADED: on_update_loaded(m); break;
     case SUPERVISOR_GROUP: on_group(m); break;
     case SUPERVISOR_INFO: on_info(m); break;
     case SUPERVISOR_TOTALS: on_totals(m); break;

@@ -3,6 +3,7 @@
  *   main.c      start-up, the main loop, core actions
  *   spawn.c     making processes and their startup pages; burying dead ones
  *   requests.c  the messages of abi/protocol.def, SUPERVISOR section
+ *   programs.c  which program a service is; programs from files
  *   watch.c     stalled endpoints
  *   growth.c    services that grow towards their quota
  *   journal.c   what is said about deaths, after they are dealt with
@@ -20,6 +21,7 @@
 #include "core_twin.h"
 #include "core_watch.h"
 #include "core_growth.h"
+#include "core_loaded.h"
 
 /* Bits of the supervisor's notification. */
 #define SIGNAL_TIMER 1ul /* the core's */
@@ -95,6 +97,7 @@ struct shell {
     uint32_t spare_pages, spare_pages_used; /* how many of the latter */
     handle_t pages;                         /* the memory object of `page` */
     handle_t root, image, trace, inject, notification, timer, chore_timer;
+    struct loaded loaded[LOADED_SLOTS]; /* programs from files */
     uint64_t tsc_hz, boot_tsc;
     uint32_t cpus;
     uint64_t ns_per_tick;  /* in 1/2^32 */
@@ -117,12 +120,14 @@ void children_hear(void); /* of all that happened to them */
 /* spawn.c */
 void spawn_prepare(uint32_t i); /* once a service: hardware objects and startup page */
 /* Makes a process, or takes the spare of this generation, or has the kept one go on, unless it is to be a fresh one.
- * program: 0 is the manifest's, n + 1 file n of the system image. */
+ * program: a number of core_loaded.h. */
 bool spawn(uint32_t i, uint32_t generation, uint32_t program, bool fresh);
 bool spawned(uint32_t i, uint32_t generation); /* has been carried out: its process is there, alive or not */
 /* It goes on from its last snapshot, so often from this one; false: it began at its beginning. */
 bool spawned_back(uint32_t i, uint64_t *rollbacks);
 bool spare_spawn(uint32_t i, uint32_t generation, uint32_t program);
+/* Whether a process of this service can be made of it: one is, and is unmade. */
+status_t spawn_try(uint32_t i, uint32_t program) MUST_USE;
 void spare_drop(uint32_t i);  /* ends it if it lives; to be buried later */
 void spare_again(uint32_t i); /* a new supervisor: its call is to come again */
 bool graves_pile_up(void);
@@ -135,6 +140,24 @@ void resume(bool whole); /* what is kept is of this program */
 /* requests.c */
 bool serve(struct message *m); /* turns the request in m into its reply; false: it is answered later */
 void ready_note(uint32_t i);   /* the core is about to hear READY: how long it was away */
+/* Before anything is done: if this supervisor falls over it, the next one knows the answer. */
+void answer(struct message *m, status_t status);
+bool caller_is(tag_t tag);               /* a living incarnation */
+uint32_t named(const struct message *m); /* the service in w0..w2; 0 (the supervisor) if there is none */
+
+/* programs.c */
+struct program { /* an ELF file in memory that nobody can change */
+    handle_t memory;
+    uint64_t offset, length;
+};
+bool program_find(uint32_t i, uint32_t program, struct program *out);
+const char *program_name(uint32_t i, uint32_t program);
+bool program_is_loaded(uint32_t program);
+void on_update(struct message *m);
+void on_program(struct message *m);
+void on_load(struct message *m);
+void on_load_data(struct message *m);
+void on_update_loaded(struct message *m);
 
 /* watch.c */
 bool watch_hangs(uint32_t i); /* silent, and not for want of the CPU */
@@ -145,7 +168,6 @@ void journal_death(uint32_t i, uint32_t generation, const struct process_event *
 void journal_spare(uint32_t i, const struct process_event *event);
 void journal_version(uint32_t i, enum mark what);
 void journal_group(uint32_t i, uint32_t group); /* failed because of i */
-const char *program_name(uint32_t i, uint32_t program);
 void journal_state(uint32_t i, const struct supervisor_action *report);
 void journal_flush(void);
 const char *cause_text(uint32_t cause);

@@ -158,27 +158,26 @@ static uint64_t cpus_here(uint32_t wanted)
     return mask;
 }
 
-static bool program_file(uint32_t i, uint32_t program, struct bundle_file *out)
-{
-    *out = shell.child[i].image;
-    return program == 0 || bundle_file_at(shell.bundle, program - 1, out) == OK;
-}
-
 static struct sys_result create(uint32_t i, uint32_t program, tag_t tag)
 {
     const struct manifest_service *m = entry_of(i);
-    struct bundle_file file;
-    if (!program_file(i, program, &file)) return (struct sys_result){.status = E_IMAGE};
-    const struct bundle_file *image = &file;
+    struct program p;
+    if (!program_find(i, program, &p)) return (struct sys_result){.status = E_IMAGE};
     uint64_t sched = SCHED_MAKE(m->priority, m->budget_us, m->budget_period_us);
     uint64_t cpus = cpus_here(m->cpus) | (m->flags & SERVICE_KEPT ? PROCESS_KEPT : 0);
-    struct sys_result r =
-        sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, cpus);
+    struct sys_result r = sys_process_create(p.memory, p.offset, p.length, m->quota_pages, tag, sched, cpus);
     if ((r.status == E_QUOTA || r.status == E_NO_MEMORY) && graves) {
         bury_all(); /* the dead still hold their quota */
-        r = sys_process_create(shell.image, image->offset, image->length, m->quota_pages, tag, sched, cpus);
+        r = sys_process_create(p.memory, p.offset, p.length, m->quota_pages, tag, sched, cpus);
     }
     return r;
+}
+
+status_t spawn_try(uint32_t i, uint32_t program)
+{
+    struct sys_result r = create(i, program, TAG_MAKE(i, shell.state->service[i].generation));
+    if (r.status == OK) (void)sys_process_destroy(r.value); /* it never ran; nothing else can go wrong */
+    return r.status;
 }
 
 /* All that a service is given, or that part which a spare has ahead, or the rest. */

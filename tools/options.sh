@@ -16,7 +16,7 @@ if [ "${1:-}" = --help ]; then
   SERVICES=1024   of make scale, 16 to 2047
   DRIVER=name     strike only this service (make chaos DRIVER=? lists them)
   FAULT=kind      only this kind of fault (make chaos FAULT=? lists them)
-  DISK=file       also attach this raw or qcow2 image; it is never written
+  DISK=file       also attach this raw or qcow2 image, or a tar archive of programs (make run); it is never written
   PEERS=linux     also measure this one, on the same machine (make bench)
   PAIRS=5         how often, 1 to 100 (with PEERS)
   SECONDS=60      how long make hostile attacks; for make exhaust, each flood (5)

@@ -78,8 +78,8 @@ static void version_print(const struct service_row *row)
     char program[MANIFEST_NAME_MAX + 1] = {0};
     if (service_call(cap_find("supervisor"), SUPERVISOR_PROGRAM, &m) != OK || m.w[3] == 0) return;
     memcpy(program, &m.w[0], MANIFEST_NAME_MAX);
-    print("%-20s is %s%s%s%s\n", "", program, m.w[3] & 1 ? ", on probation" : "",
-          m.w[3] & 2 ? ", an update is under way" : "",
+    print("%-20s is %s%s%s%s%s\n", "", m.w[3] & 8 ? PROGRAM_FROM_FILE : "", program,
+          m.w[3] & 1 ? ", on probation" : "", m.w[3] & 2 ? ", an update is under way" : "",
           m.w[3] & 4 ? ": previous version, the last update did not hold" : "");
 }
 
@@ -136,23 +136,6 @@ static void svc_list(void)
               m.w[3], m.w[4], m.w[0]);
 }
 
-static void svc_update(const char *name, const char *program)
-{
-    struct message m = {.info = 0};
-    size_t n = strlen(name), k = strlen(program);
-    memcpy(&m.w[0], name, n < MANIFEST_NAME_MAX ? n : 0);
-    memcpy(&m.w[3], program, k < MANIFEST_NAME_MAX ? k : 0);
-    status_t status = service_call(cap_find("supervisor"), SUPERVISOR_UPDATE, &m);
-    if (status == E_NOT_FOUND)
-        print("%s: no such service; `svc` lists all\n", name);
-    else if (status == E_IMAGE)
-        print("%s: no such program in the system image\n", program);
-    else if (status == E_STATE)
-        print("%s: does not run\n", name);
-    else if (status != OK)
-        refuse(name, status);
-}
-
 static void run_svc(uint32_t count, char **word)
 {
     if (count == 1) {
@@ -164,7 +147,7 @@ static void run_svc(uint32_t count, char **word)
         return;
     }
     if (count != 3 || strcmp(word[1], "reset") != 0) {
-        print("usage: svc [reset NAME | update NAME PROGRAM]\n");
+        print("usage: svc [reset NAME | update NAME PROGRAM | update NAME " PROGRAM_FROM_FILE "FILE]\n");
         return;
     }
     supervisor_named(SUPERVISOR_RESET, word[2], "is not down");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * The console: main.c connects and loops, editor.c edits the line, commands.c and trace.c answer.
+ * The console: main.c connects and loops, editor.c edits the line, commands.c, trace.c and update.c answer.
  */
 #ifndef COPPICE_CONSOLE_H
 #define COPPICE_CONSOLE_H
@@ -32,8 +32,9 @@ struct editor {
 char *editor_input(struct editor *e, char c);
 void editor_prompt(struct editor *e); /* a fresh line */
 
-/* --- Commands (commands.c, trace.c) --- */
+/* --- Commands (commands.c, trace.c, update.c) --- */
 void command_run(char *line);
+void svc_update(const char *name, const char *program);
 void trace_show(uint64_t count);
 
 /* --- Rows of the supervisor (rows.c) --- */

@@ -868,6 +868,28 @@ Test(supervisor_core, an_update_takes_over_and_is_proven_in_time)
     cr_assert_eq(state_of(1), SERVICE_STATE_GAVE_UP, "there is no other");
 }
 
+Test(supervisor_core, how_long_probation_is_says_the_manifest)
+{
+    manifest_make(2);
+    entry(1)->probation_ms = 20;
+    entry(2)->probation_ms = 0;
+    boot_all();
+    updated(1, 7);
+    now += 19 * MS;
+    tick();
+    cr_assert(state->service[1].on_probation);
+    now += MS;
+    tick();
+    cr_assert_not(state->service[1].on_probation);
+    update(2, 7);
+    spare_says(SUPERVISOR_EVENT_STANDBY, 2);
+    death(2, CAUSE_UPDATED, 0);
+    ready(2);
+    tick();
+    cr_assert_not(state->service[2].on_probation, "it is what it is from its READY");
+    cr_assert_eq(state->service[2].program, 7);
+}
+
 Test(supervisor_core, a_version_that_fails_on_probation_is_rolled_back_and_not_counted)
 {
     manifest_make(2);

@@ -201,9 +201,9 @@ status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struc
     return OK;
 }
 
-void recovery_sample(struct recovery *r, struct server *v, struct watch_sample *out)
+void recovery_sample(struct recovery *r, struct server *v, uint64_t now_ns, struct watch_sample *out)
 {
-    *out = (struct watch_sample){0};
+    *out = (struct watch_sample){.now_ns = now_ns};
     for (uint64_t left = v->used; left != 0; left &= left - 1) {
         struct rsession *s = &r->session[v->session[__builtin_ctzl(left)]];
         if (s->state != SESSION_OPEN) continue;

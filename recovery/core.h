@@ -42,6 +42,8 @@ struct rsession {
     uint64_t pending_id[SESSION_SLOTS_MAX]; /* at the last look; 0: none */
     uint64_t progress; /* grows when a request that was pending at a look is not at the next */
     uint64_t id_seen;  /* largest request id seen: the number submitted */
+    uint64_t oldest_id,
+        oldest_ns; /* of the requests with the device, at the last look, and since when; 0: none */
     uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
     bool unheard;                        /* at the last look its client slept, with something to take */
 };
@@ -56,6 +58,7 @@ enum watch_state {
 struct watch {
     enum watch_state state;
     uint32_t rounds, scans; /* at the question; looks since the question */
+    uint32_t overdue;       /* looks in a row at which a request was out for too long */
     uint64_t progress, progress_ns, answer_ns;
 };
 struct watch_sample { /* of all sessions of a service */
@@ -63,6 +66,8 @@ struct watch_sample { /* of all sessions of a service */
     uint32_t irq_lost; /* sessions whose driver, the present incarnation, says that an interrupt never came */
     uint32_t awake;    /* sessions whose driver does not say that it sleeps */
     uint64_t progress; /* differs if anything that was pending completed */
+    uint64_t now_ns;   /* set before */
+    uint64_t oldest_ns; /* for so long the same request has been the oldest of its session with the device */
 };
 enum watch_verdict { WATCH_FINE, WATCH_ASK, WATCH_STALLED, WATCH_LOST_IRQ };
 
@@ -202,6 +207,6 @@ void watch_doubted(struct watch *w); /* STALLED was not believed: the driver wai
 enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
                               uint64_t watchdog_ns);
 /* All sessions of a service. */
-void recovery_sample(struct recovery *r, struct server *v, struct watch_sample *out);
+void recovery_sample(struct recovery *r, struct server *v, uint64_t now_ns, struct watch_sample *out);
 
 #endif

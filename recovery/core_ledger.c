@@ -112,6 +112,7 @@ void ledger_take_over(struct rsession *s, uint32_t dead_generation, struct attac
         return;
     }
     for (uint32_t i = 0; i < s->slots; i++) slot_take_over(s, i, dead_generation, report);
+    s->oldest_id = 0; /* the next one has all its time */
     store(&s->ledger->driver_waiting, 0);
     store(&s->ledger->rounds, 0);
 }
@@ -126,19 +127,30 @@ static void slot_progress(struct rsession *s, uint32_t slot, uint64_t id, uint64
     s->pending_id[slot] = done ? 0 : id;
 }
 
-static void slot_sample(struct rsession *s, uint32_t slot, struct watch_sample *sum)
+/* Returns the id of a request that the driver says is with the device; 0: none is. */
+static uint64_t slot_sample(struct rsession *s, uint32_t slot, struct watch_sample *sum)
 {
     const struct session_entry *e = &s->ledger->entry[slot];
     uint64_t completed = load(&e->completed_id), id = load(&s->request->slot[slot].id);
     bool done = completed == id && load(&e->issued_id) == id && load(&e->status) < STATUS_COUNT;
 
     slot_progress(s, slot, id, completed, done);
-    if (id == 0) return;
+    if (id == 0) return 0;
     if (id > s->id_seen) s->id_seen = id;
-    if (done) return;
+    if (done) return 0;
     if (ledger_nonsense(s, slot)) sum->nonsense++;
     sum->pending++;
-    if (load(&e->issued_id) == id) sum->issued++;
+    if (load(&e->issued_id) != id) return 0;
+    sum->issued++;
+    return id;
+}
+
+/* Ids grow: whatever a session completes while its oldest request does not was asked for later. */
+static void oldest_sample(struct rsession *s, uint64_t id, struct watch_sample *sum)
+{
+    if (id != s->oldest_id) s->oldest_ns = sum->now_ns;
+    s->oldest_id = id;
+    if (id != 0 && sum->now_ns - s->oldest_ns > sum->oldest_ns) sum->oldest_ns = sum->now_ns - s->oldest_ns;
 }
 
 static void stream_sample(struct rsession *s, struct watch_sample *sum)
@@ -165,7 +177,12 @@ void ledger_sample(struct rsession *s, struct watch_sample *sum)
         stream_sample(s, sum);
         return;
     }
-    for (uint32_t i = 0; i < s->slots; i++) slot_sample(s, i, sum);
+    uint64_t oldest = 0;
+    for (uint32_t i = 0; i < s->slots; i++) {
+        uint64_t id = slot_sample(s, i, sum);
+        if (id != 0 && (oldest == 0 || id < oldest)) oldest = id;
+    }
+    oldest_sample(s, oldest, sum);
     sum->progress += s->progress;
     sum->rounds += load(&s->ledger->rounds);
     sum->awake += load(&s->ledger->driver_waiting) == 0;

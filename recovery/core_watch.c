@@ -4,9 +4,10 @@
  * starves its clients, who then have nothing pending. A driver without progress for half its watchdog
  * time is asked once, by ringing its doorbell; a live one wakes, looks for work and so counts a round.
  * One that does not is stalled when its whole time is over. One that does is waiting for a slow device
- * (a flush on the host can take long) and gets DEVICE_LIMIT: killing it would not make the device
+ * (a flush on the host can take long) and gets the device's limit: killing it would not make the device
  * faster, and each death counts against the requests in flight. One that says that it sleeps is asked
- * too, once in its watchdog time: it may have hung between saying so and sleeping.
+ * too, once in its watchdog time: it may have hung between saying so and sleeping. No single request may be
+ * with the device for longer than that limit either, whatever else completes: it is forgotten.
  *
  *   STARTING -> QUIET            its first round
  *   QUIET    -> BUSY             something is pending, or it does not sleep
@@ -16,19 +17,31 @@
  *   ASKED    -> BUSY             progress, or a round: it answered
  *   ASKED    -> REPORTED         the time is over, and it had four chances     verdict STALLED
  *   BUSY     -> REPORTED         it answers, but the device limit is over      verdict STALLED
+ *   any      -> REPORTED         one request, at five looks, out for longer     verdict STALLED
  *   STARTING -> REPORTED         pending, no round ever, device limit over     verdict STALLED
  *   any      -> REPORTED         the driver says that an interrupt was lost      verdict LOST_IRQ
  *   REPORTED -> ASKED            the driver has not had the CPU (watch_doubted)  again at the next look
  * watch_reset (attach) leads to STARTING from everywhere. */
 #include "core.h"
 
-/* Longer than a flush takes on a loaded host, short enough for a person to wait. */
-#define DEVICE_LIMIT_NS 5000000000ul
+/* Longer than a flush takes on a loaded host, short enough for a person to wait. Whoever gives a driver a short watchdog
+ * time has a device that is as much quicker. */
+#define DEVICE_LIMIT_NS     5000000000ul
+#define DEVICE_LIMIT_NS_MIN 1000000000ul
+#define DEVICE_TIMES        200ul
 /* Between question and verdict the driver must have had the CPU. If the host holds the machine for a
  * while, a look follows the question at once; four in a row do not. */
 #define SCANS_BEFORE_VERDICT 4
 /* A question costs an idle driver a round for nothing; its watchdog time says how often. */
 #define QUIET_TIMES 1
+
+static uint64_t device_limit_ns(uint64_t watchdog_ns)
+{
+    uint64_t ns = DEVICE_TIMES * watchdog_ns;
+
+    if (ns < DEVICE_LIMIT_NS_MIN) return DEVICE_LIMIT_NS_MIN;
+    return ns < DEVICE_LIMIT_NS ? ns : DEVICE_LIMIT_NS;
+}
 
 void watch_reset(struct watch *w) { *w = (struct watch){.state = WATCH_STARTING}; }
 
@@ -49,10 +62,11 @@ static enum watch_verdict watch_ask(struct watch *w, const struct watch_sample *
 }
 
 /* It may have hung while it served nobody, before its first session: the long limit holds then. */
-static enum watch_verdict watch_starting(struct watch *w, const struct watch_sample *sample, uint64_t now_ns)
+static enum watch_verdict watch_starting(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
+                                         uint64_t watchdog_ns)
 {
     if (sample->pending == 0 || w->progress_ns == 0) w->progress_ns = now_ns;
-    return now_ns - w->progress_ns >= DEVICE_LIMIT_NS ? watch_report(w) : WATCH_FINE;
+    return now_ns - w->progress_ns >= device_limit_ns(watchdog_ns) ? watch_report(w) : WATCH_FINE;
 }
 
 static enum watch_verdict watch_asked(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
@@ -91,8 +105,15 @@ static enum watch_verdict watch_busy(struct watch *w, const struct watch_sample 
         w->progress_ns = w->answer_ns = now_ns;
         return WATCH_FINE;
     }
-    if (now_ns - w->progress_ns >= DEVICE_LIMIT_NS) return watch_report(w);
+    if (now_ns - w->progress_ns >= device_limit_ns(watchdog_ns)) return watch_report(w);
     return now_ns - w->answer_ns >= watchdog_ns / 2 ? watch_ask(w, sample) : WATCH_FINE;
+}
+
+/* A host that held the machine for a while lets the device go on between two looks. */
+static bool watch_overdue(struct watch *w, const struct watch_sample *sample, uint64_t watchdog_ns)
+{
+    w->overdue = sample->oldest_ns < device_limit_ns(watchdog_ns) ? 0 : w->overdue + 1;
+    return w->overdue > SCANS_BEFORE_VERDICT;
 }
 
 enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
@@ -103,8 +124,9 @@ enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample
         w->state = WATCH_REPORTED;
         return WATCH_LOST_IRQ;
     }
+    if (watch_overdue(w, sample, watchdog_ns)) return watch_report(w);
     if (w->state == WATCH_STARTING) {
-        if (sample->rounds == 0) return watch_starting(w, sample, now_ns);
+        if (sample->rounds == 0) return watch_starting(w, sample, now_ns, watchdog_ns);
         w->state = WATCH_QUIET;
         w->answer_ns = now_ns;
     }

@@ -126,7 +126,7 @@ static status_t handle_session_get(tag_t caller, struct message *m)
 static status_t handle_close(tag_t caller, struct message *m)
 {
     struct rsession *s;
-    struct watch_sample sample = {0};
+    struct watch_sample sample = {.now_ns = clock_ns()};
     status_t status = recovery_session_of_client(&core, caller, m->w[0], &s);
 
     if (again && keep->hand.closed) return OK;
@@ -305,7 +305,7 @@ static void watch_service(uint32_t service, uint64_t now)
 
     if (v->generation == 0) return;
     clients_tell(v);
-    recovery_sample(&core, v, &sample);
+    recovery_sample(&core, v, now, &sample);
     if (sample.nonsense != 0 && v->watch.state != WATCH_REPORTED) {
         complain(service, CAUSE_PROTOCOL);
         return;
@@ -334,7 +334,7 @@ static status_t handle_status(struct message *m)
 
     if (service >= core.manifest->service_count) return E_NOT_FOUND;
     struct server *v = &core.server[service];
-    recovery_sample(&core, v, &sample);
+    recovery_sample(&core, v, clock_ns(), &sample);
     m->w[0] = 0;
     for (uint64_t left = v->used; left != 0; left &= left - 1, m->w[0]++)
         submitted += core.session[v->session[__builtin_ctzl(left)]].id_seen;

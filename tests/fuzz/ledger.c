@@ -73,7 +73,7 @@ static void death(void)
 static void look(void)
 {
     struct watch_sample sum;
-    recovery_sample(&world.core, &world.server[s->server], &sum);
+    recovery_sample(&world.core, &world.server[s->server], 1, &sum);
     check(sum.issued <= sum.pending && sum.nonsense <= (s->class == SESSION_BLOCK ? SLOTS : 1));
     if (s->class == SESSION_STREAM) check(sum.pending <= STREAM_RING);
     if (s->class == SESSION_BLOCK) check(sum.pending <= SLOTS);

@@ -206,7 +206,7 @@ static uint32_t pending_at(uint32_t driver)
 {
     struct watch_sample sample;
 
-    recovery_sample(&world.core, &world.server[driver], &sample);
+    recovery_sample(&world.core, &world.server[driver], world.now_ns, &sample);
     return sample.pending;
 }
 

@@ -167,7 +167,7 @@ static status_t handle_session_get(tag_t caller, struct message *m)
 static status_t handle_close(tag_t caller, struct message *m)
 {
     struct rsession *s;
-    struct watch_sample sample = {0};
+    struct watch_sample sample = {.now_ns = world.now_ns};
     status_t status = recovery_session_of_client(&world.core, caller, m->w[0], &s);
 
     if (status != OK) return status;
@@ -308,7 +308,7 @@ static void watch_service(uint32_t i)
     struct watch_sample sample;
 
     if (v->generation == 0 || world.complaining) return;
-    recovery_sample(&world.core, v, &sample);
+    recovery_sample(&world.core, v, world.now_ns, &sample);
     if (sample.nonsense != 0 && v->watch.state != WATCH_REPORTED) {
         sometimes(WATCH_SAW_NONSENSE, true);
         complain(i, CAUSE_PROTOCOL);

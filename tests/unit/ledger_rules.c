@@ -133,13 +133,13 @@ Test(ledger, sample_counts_pending_issued_and_progress)
 
     request_put(s, 0, 1, 1);
     request_put(s, 1, 2, 0);
-    recovery_sample(&f->core, &f->server[DISK], &a);
+    recovery_sample(&f->core, &f->server[DISK], 1, &a);
     cr_assert_eq(a.pending, 2);
     cr_assert_eq(a.issued, 1);
     cr_assert_eq(a.nonsense, 0);
     s->ledger->entry[0].completed_id = 1;
     s->ledger->completed_total = 1000; /* believed by nobody */
-    recovery_sample(&f->core, &f->server[DISK], &b);
+    recovery_sample(&f->core, &f->server[DISK], 1, &b);
     cr_assert_eq(b.pending, 1);
     cr_assert_neq(a.progress, b.progress);
     cr_assert_eq(s->id_seen, 2);
@@ -151,15 +151,15 @@ Test(ledger, other_ids_are_no_progress)
     struct watch_sample a, b;
 
     request_put(s, 0, 7, 1);
-    recovery_sample(&f->core, &f->server[DISK], &a);
+    recovery_sample(&f->core, &f->server[DISK], 1, &a);
     for (uint64_t id = 1; id < 7; id++) {
         s->ledger->entry[0].issued_id = s->ledger->entry[0].completed_id = id;
         s->ledger->entry[1].completed_id = id; /* a free slot */
-        recovery_sample(&f->core, &f->server[DISK], &b);
+        recovery_sample(&f->core, &f->server[DISK], 1, &b);
         cr_assert_eq(a.progress, b.progress);
     }
     s->ledger->entry[0].issued_id = s->ledger->entry[0].completed_id = 7;
-    recovery_sample(&f->core, &f->server[DISK], &b);
+    recovery_sample(&f->core, &f->server[DISK], 1, &b);
     cr_assert_neq(a.progress, b.progress);
 }
 
@@ -170,10 +170,36 @@ Test(ledger, what_its_client_has_taken_between_two_looks_was_progress)
     for (uint64_t id = 1; id < 10; id += 2) {
         s->ledger->entry[0].completed_id = id - 1;
         request_put(s, 0, id, 1);
-        recovery_sample(&f->core, &f->server[DISK], &b);
+        recovery_sample(&f->core, &f->server[DISK], 1, &b);
         cr_assert(id == 1 || a.progress != b.progress);
         a = b;
     }
+}
+
+/* Slot 1 is forgotten while slot 0 completes one request after the other; what the driver never took is not with the device. */
+Test(ledger, sample_tells_how_long_the_oldest_request_is_out)
+{
+    struct watch_sample sample;
+
+    request_put(s, 1, 1, 1);
+    request_put(s, 2, 2, 0);
+    for (uint64_t id = 3; id < 10; id++) {
+        request_put(s, 0, id, 1);
+        recovery_sample(&f->core, &f->server[DISK], id * 100, &sample);
+        cr_assert_eq(sample.oldest_ns, (id - 3) * 100);
+        s->ledger->entry[0].completed_id = id;
+    }
+    s->ledger->entry[1].completed_id = 1;
+    recovery_sample(&f->core, &f->server[DISK], 1000, &sample);
+    cr_assert_eq(sample.oldest_ns, 0, "slot 2 is not issued");
+    request_put(s, 3, 10, 1);
+    recovery_sample(&f->core, &f->server[DISK], 2000, &sample);
+    recovery_sample(&f->core, &f->server[DISK], 2500, &sample);
+    cr_assert_eq(sample.oldest_ns, 500);
+    attach(f, DISK, 2, SESSION_BLOCK);
+    s->ledger->entry[3].issued_id = 10;
+    recovery_sample(&f->core, &f->server[DISK], 9000, &sample);
+    cr_assert_eq(sample.oldest_ns, 0, "the next driver has all its time");
 }
 
 /* Nobody will ever tell its client: the watch must see it. */
@@ -184,7 +210,7 @@ Test(ledger, sample_sees_a_completion_with_unknown_status)
     request_put(s, 0, 1, 1);
     s->ledger->entry[0].completed_id = 1;
     s->ledger->entry[0].status = STATUS_COUNT;
-    recovery_sample(&f->core, &f->server[DISK], &sample);
+    recovery_sample(&f->core, &f->server[DISK], 1, &sample);
     cr_assert_eq(sample.nonsense, 1);
     cr_assert_eq(sample.pending, 1);
 }
@@ -234,10 +260,10 @@ Test(ledger, stream_nonsense_falls_back_to_the_last_good_index)
     struct watch_sample sample;
     ((struct session_stream_client *)t->stream_client)->tx_head = 100;
     t->stream_driver->tx_tail = 40;
-    recovery_sample(&f->core, &f->server[SERIAL], &sample);
+    recovery_sample(&f->core, &f->server[SERIAL], 1, &sample);
     t->stream_driver->tx_tail = 101; /* ahead of the head */
     cr_assert(ledger_nonsense(t, 0));
-    recovery_sample(&f->core, &f->server[SERIAL], &sample);
+    recovery_sample(&f->core, &f->server[SERIAL], 1, &sample);
     cr_assert_eq(sample.nonsense, 1);
     cr_assert_eq(attach(f, SERIAL, 2, SESSION_STREAM).repaired, 1);
     cr_assert_eq(t->stream_driver->tx_tail, 40);

@@ -60,6 +60,9 @@ enum system_op { SYSTEM_POWER_OFF = 0, SYSTEM_REBOOT = 1 };
  * AT:   a = address in text of its own: the armed strike begins to count when the process comes to the
  *       instruction there (0 to count: that instruction is not executed before the strike).
  * DISARM: forgets an armed strike. w0 = 1 if it had not struck yet.
+ * PROBE: a = address in text of its own, b = a number below INJECT_PROBES: does the process come there? Probes are of one
+ *       process at a time and change nothing of what it does.
+ * PROBED: w0 = bit b is set: it came to probe b. c != 0: and all of them are forgotten.
  * Text that the process shares with others (the system image's) is never written, by POKE or AT. */
 enum inject_op {
     INJECT_ARM,
@@ -70,7 +73,10 @@ enum inject_op {
     INJECT_DISARM,
     INJECT_UNMAP,
     INJECT_AT,
+    INJECT_PROBE,
+    INJECT_PROBED,
 };
+#define INJECT_PROBES 16u
 /* With POKE's width: it is not the process that writes, but a memory cell that turns. If the page was not copied since a
  * snapshot, the snapshot has it too. */
 #define INJECT_CELL 16u

@@ -9,7 +9,7 @@ SITES = 16          # changes of a text that are tried in turn, until one is exe
 REGISTERS = ("r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax", "flags", "rsp")
 FLAGS = (0, 2, 4, 6, 7, 10, 11)  # CF PF AF ZF SF DF OF: a process can change no others
 HELD_UP_US = (500, 20_000)
-TEXT_LIMIT_MS = 400  # for all sites of a text together
+TEXT_LIMIT_MS = 25   # in which a target comes to one of the sites
 NOWHERE = 0x7000_0000_0000
 HEAP, BUFFER = 0, 1  # addresses that the injector chooses by the seed
 

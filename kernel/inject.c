@@ -60,6 +60,49 @@ uint64_t inject_disarm(struct process *p)
     return was;
 }
 
+static void probe_remove(struct process *p, unsigned n)
+{
+    uint8_t *text = the_inject.probe[n].at ? inject_text(p, the_inject.probe[n].at) : NULL;
+    if (text) *text = the_inject.probe[n].covered;
+    the_inject.probe[n].at = 0;
+}
+
+/* Probes of a process that is no more are in nobody's text. */
+void inject_probe(struct process *p, uint64_t address, uint64_t n)
+{
+    if (the_inject.probed != p->pid) {
+        __builtin_memset(the_inject.probe, 0, sizeof the_inject.probe);
+        the_inject.hits = 0;
+    }
+    the_inject.probed = p->pid;
+    probe_remove(p, (unsigned)n);
+    the_inject.hits &= ~(1ul << n);
+    uint8_t *text = inject_text(p, address);
+    the_inject.probe[n].at = address;
+    the_inject.probe[n].covered = *text;
+    *text = ARCH_BREAKPOINT;
+}
+
+uint64_t inject_probed(struct process *p, bool forget)
+{
+    if (the_inject.probed != p->pid) return 0;
+    uint64_t hits = the_inject.hits;
+    for (unsigned n = 0; forget && n < INJECT_PROBES; n++) probe_remove(p, n);
+    if (forget) the_inject.probed = 0;
+    return hits;
+}
+
+static bool probe_hit(struct process *p, uint64_t at)
+{
+    for (unsigned n = 0; n < INJECT_PROBES && the_inject.probed == p->pid; n++) {
+        if (the_inject.probe[n].at != at) continue;
+        probe_remove(p, n);
+        the_inject.hits |= 1ul << n;
+        return true;
+    }
+    return false;
+}
+
 void inject_process_started(struct process *p)
 {
     if (!the_inject.pending || TAG_SERVICE(p->object.tag) != the_inject.service) return;
@@ -101,6 +144,10 @@ bool inject_breakpoint(struct thread *t)
         p->strike.armed = true;
         arch_context_step(&t->context, true);
         if (!p->strike.remaining) strike(t);
+        return true;
+    }
+    if (probe_hit(p, at)) {
+        arch_context_jump(&t->context, at);
         return true;
     }
     if (!p->strike.back) return false;

@@ -777,6 +777,12 @@ static status_t sys_inject(struct thread *t, struct context *c)
         REQUIRE(inject_text(p, c->w[1]), E_ADDRESS);
         inject_at(p, c->w[1]);
         return OK;
+    case INJECT_PROBE:
+        REQUIRE(c->w[2] < INJECT_PROBES, E_ARGUMENT);
+        REQUIRE(inject_text(p, c->w[1]) && *inject_text(p, c->w[1]) != ARCH_BREAKPOINT, E_ADDRESS);
+        inject_probe(p, c->w[1], c->w[2]);
+        return OK;
+    case INJECT_PROBED: c->w[0] = inject_probed(p, c->w[3] != 0); return OK;
     default: return E_ARGUMENT;
     }
 }

@@ -47,6 +47,8 @@ status_t strike_next(uint32_t service, uint64_t instructions, uint64_t again) MU
 /* None is to be struck at its start any more. */
 bool strike_next_forget(void);
 bool strike_died(const struct trial *t);
+/* An armed strike that the target may survive has struck, or the target is dead; false: neither, and it is taken back. */
+bool strike_comes(const struct trial *t, handle_t process, struct outcome *o, uint64_t deadline_ns);
 status_t strike_open(handle_t inject, handle_t trace) MUST_USE;
 bool strike_known(const struct trial *t); /* its mechanism and its snippet */
 void strike(struct trial *t, struct outcome *o);

@@ -49,12 +49,23 @@ static int nibble(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* What follows it is *rest. */
+static uint64_t hexadecimal(const char *digits, const char **rest)
+{
+    uint64_t value = 0;
+
+    for (; nibble(*digits) >= 0; digits++) value = value << 4 | (uint64_t)nibble(*digits);
+    *rest = digits;
+    return value;
+}
+
+uint64_t text_address(const char *site) { return hexadecimal(site, &site); }
+
 status_t text_change(handle_t inject, handle_t process, const char *site, uint64_t *at, uint32_t *bytes)
 {
     status_t status = OK;
 
-    *at = 0;
-    for (; nibble(*site) >= 0; site++) *at = *at << 4 | (uint64_t)nibble(*site);
+    *at = hexadecimal(site, &site);
     if (*site++ != ':') return E_ARGUMENT;
     for (*bytes = 0; status == OK && nibble(site[0]) >= 0 && nibble(site[1]) >= 0; site += 2, ++*bytes) {
         uint64_t byte = (uint64_t)(nibble(site[0]) << 4 | nibble(site[1]));

@@ -13,6 +13,7 @@
 /* start, pages: of the mapping. E_ARGUMENT: not a text of at most TEXT_PAGES_MAX pages. */
 status_t text_own(handle_t inject, handle_t process, uint64_t start, uint64_t pages) MUST_USE;
 void text_drop(void);
+uint64_t text_address(const char *site); /* of what text_change would change */
 /* "address:bytes", both in hexadecimal: writes the bytes there. *at: the address; *bytes: how many. */
 status_t text_change(handle_t inject, handle_t process, const char *site, uint64_t *at,
                      uint32_t *bytes) MUST_USE;

@@ -166,7 +166,9 @@ Test(inject, what_is_refused)
     expect_status(inject(target.handle, INJECT_POKE, ELF_TEXT, 0, 1), E_ADDRESS);
     expect_status(inject(target.handle, INJECT_UNMAP, ELF_TEXT + PAGE_SIZE, 0, 0), E_NOT_FOUND);
     expect_status(inject(target.handle, INJECT_ARM, 1, INJECT_JUMP, USER_END), E_ARGUMENT);
-    expect_status(inject(target.handle, 8, 1, 0, 0), E_ARGUMENT);
+    expect_status(inject(target.handle, 10, 1, 0, 0), E_ARGUMENT);
+    expect_status(inject(target.handle, INJECT_PROBE, ELF_TEXT, 0, 0), E_ADDRESS); /* everybody's */
+    expect_status(inject(target.handle, INJECT_PROBE, ELF_TEXT, INJECT_PROBES, 0), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, target.handle, 1ul << 32, 1, 0, 0), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, 0, INJECT_ARM_TAG, 2, INJECT_JUMP, 9ul << 32), E_ARGUMENT);
     expect_status(sys(inject, boot_inject, 0, INJECT_ARM_TAG, 2, INJECT_KILL, 4096ul << 32), E_ARGUMENT);
@@ -239,6 +241,42 @@ Test(inject, what_waits_is_disarmed)
     expect_ok(inject(target.handle, INJECT_AT, OWN_TEXT + 2, 0, 0));
     expect_ok(inject(target.handle, INJECT_ARM, 1, INJECT_NOTE, 0)); /* the last word holds */
     cr_assert_eq(text_at(OWN_TEXT + 2), 0x90);
+}
+
+Test(inject, probes_say_where_it_comes_to)
+{
+    own_text();
+    for (uint64_t n = 0; n < INJECT_PROBES; n++)
+        expect_ok(inject(target.handle, INJECT_PROBE, OWN_TEXT + n, n, 0));
+    expect_status(inject(target.handle, INJECT_PROBE, OWN_TEXT + 3, 4, 0), E_ADDRESS); /* one is there */
+    cr_assert(executes_breakpoint(OWN_TEXT + 5));
+    cr_assert_eq(target.thread->context.arch.rip, OWN_TEXT + 5, "what was covered is executed next");
+    cr_assert_eq(text_at(OWN_TEXT + 5), 0x90);
+    cr_assert(executes_breakpoint(OWN_TEXT + 15));
+    cr_assert_eq(trace_count(TRACE_STRIKE), 0);
+    run_as(root_thread());
+    cr_assert_eq(inject(target.handle, INJECT_PROBED, 0, 0, 0).w[0], 1ul << 5 | 1ul << 15);
+    cr_assert_eq(text_at(OWN_TEXT + 6), ARCH_BREAKPOINT, "the others wait on");
+    cr_assert_eq(inject(target.handle, INJECT_PROBED, 0, 0, 1).w[0], 1ul << 5 | 1ul << 15);
+    for (uint64_t n = 0; n < INJECT_PROBES; n++) cr_assert_eq(text_at(OWN_TEXT + n), 0x90);
+    cr_assert_eq(inject(target.handle, INJECT_PROBED, 0, 0, 1).w[0], 0, "none are left");
+    cr_assert_not(executes_breakpoint(OWN_TEXT + 6), "the next one is nobody's");
+}
+
+/* The text of the dead one is gone, and what it covered with it. */
+Test(inject, probes_of_the_dead_are_nobodys)
+{
+    own_text();
+    expect_ok(inject(target.handle, INJECT_PROBE, OWN_TEXT + 1, 0, 0));
+    expect_ok(inject(target.handle, INJECT_PROBE, OWN_TEXT + 2, 1, 0));
+    cr_assert(executes_breakpoint(OWN_TEXT + 1));
+    run_as(root_thread());
+    expect_ok(sys(process_kill, target.handle, CAUSE_KILLED));
+    target = child_make(5);
+    own_text();
+    cr_assert_eq(inject(target.handle, INJECT_PROBED, 0, 0, 0).w[0], 0);
+    expect_ok(inject(target.handle, INJECT_PROBE, OWN_TEXT + 3, 2, 0));
+    cr_assert_not(executes_breakpoint(OWN_TEXT + 2), "that was the dead one's");
 }
 
 Test(inject, a_call_comes_back)

@@ -14,7 +14,7 @@ import pathlib
 import resource
 import time
 
-from faultinject import aims, boots, death, judge, phases, plan as plans, summary, trace, verify
+from faultinject import aims, boots, death, faults, judge, phases, plan as plans, summary, trace, verify
 from faultinject.channel import GuestGone, LogReader, Orders, split_writer
 from faultinject.reports.run import write
 from faultinject.typist import Typist
@@ -30,6 +30,7 @@ HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
 TYPED = {"serial", "all"}
 ECHO_ECHO, ECHO_CALLS_A_CHECKPOINT = 1, 64  # abi/protocol.def, drivers/echo/main.c
 WRITE_LOG = "writes.log"
+SPOILING, SPOILT_DISK_BYTES = ("memory", "mutation"), 8 << 20
 REPORT = dict.fromkeys(("struck", "second", "died", "settled", "rescued", "cleaned", "stuck", "wrong", "answered", "poked", "in_flight", "site",
                         "generation", "generation_after", "state_after"), 0) | {"error": ""}  # what the injector leaves out
 COUNTED = ("mismatch", "duplicate", "io_error")
@@ -58,9 +59,15 @@ class Options:
     patience: float = 1                # with a guest that does not answer; a replay has less
     before_last: object = None         # called with the guest before the last trial, which then has all the time
 
+    def data_disk(self, folder):
+        """Small where everything on it is read back at the end of many a trial: there, as there are more trials a second, what was
+        written in one is still on it when that happens."""
+        small = faults.family_of(self.fault) in SPOILING
+        return qemu.data_disk(folder / "data.img", SPOILT_DISK_BYTES if small else qemu.DATA_DISK_BYTES)
+
     def machine(self, run, disk):
         return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
-                            accel=self.accel, iommu=self.iommu, verbose=self.verbose,
+                            accel=self.accel, iommu=self.iommu, verbose=self.verbose, log="file",
                             write_log=run / WRITE_LOG if self.write_log else None,
                             extra=qemu.split_extra(self.qemu_extra) + list(self.extra))
 
@@ -209,7 +216,7 @@ class Campaign:
 
     def boot(self):
         self.report.stage("boot")
-        data = qemu.data_disk(self.folder / "data.img")
+        data = self.o.data_disk(self.folder)
         if self.o.disk:
             self.disk_before()
         self.machine = self.o.machine(self.folder, data)

@@ -205,6 +205,13 @@ DRIVERS = {  # service -> what it is
 }
 
 
+def family_of(name):
+    """Of a fault, or of a group that is one; None: of several."""
+    if name in BY_NAME:
+        return BY_NAME[name].family
+    return name if name in FAMILIES else None
+
+
 def counted(name):
     """Its place is a number of instructions."""
     fault = BY_NAME[name]

@@ -19,8 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from faultinject import (campaign, death, faults, fleet, hardware, media, minimise, plan, powercut, replay, report, summary,  # noqa: E402
-                         trace, verify)
+from faultinject import (campaign, death, faults, fleet, hardware, media, minimise, plan, powercut, replay, report, spent,  # noqa: E402
+                         summary, trace, verify)
 from faultinject.reports import compare, exports, perfetto, run as runs  # noqa: E402
 from tools import qemu  # noqa: E402
 
@@ -167,6 +167,9 @@ def parser():
                        allow_abbrev=False)
     s.add_argument("folder", type=pathlib.Path)
     s.set_defaults(function=cmd_verify)
+    s = sub.add_parser("spent", help="where the time of DIR's trials went (a run of one boot)", allow_abbrev=False)
+    s.add_argument("folder", type=pathlib.Path)
+    s.set_defaults(function=cmd_spent)
     s = sub.add_parser("report", help="make DIR/report.html, and files for CI, Prometheus, HdrHistogram and Perfetto",
                        allow_abbrev=False)
     s.add_argument("folder", type=pathlib.Path)
@@ -410,6 +413,14 @@ def death_order(folder):
         print(violation)
     print(f"{order['ended']} deaths in the trace, {order['violated']} steps out of order")
     return order
+
+
+def cmd_spent(args):
+    for name in ("run.json", "trials.jsonl", "trace.bin"):
+        if not (args.folder / name).is_file():
+            raise plan.UsageProblem(f"{args.folder / name}: not there; spent takes a run folder of one boot")
+    print("\n".join(spent.lines(args.folder)))
+    return MET
 
 
 def cmd_report(args):

@@ -18,7 +18,7 @@ import shutil
 import signal
 import tempfile
 
-from faultinject import boots, campaign, death, judge, plan as plans, summary
+from faultinject import boots, campaign, death, faults, judge, plan as plans, summary
 from faultinject.reports.run import write
 from tools import qemu
 
@@ -78,10 +78,11 @@ _states = {}  # of this worker process: (image, machine) -> folder of the saved 
 
 
 def saved_boot(options):
-    key = (options.image_sha256(), options.smp, options.mem, options.accel, options.iommu, options.qemu_extra)
+    key = (options.image_sha256(), options.smp, options.mem, options.accel, options.iommu, options.qemu_extra,
+           faults.family_of(options.fault))
     if key not in _states:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="boot-", dir=scratch()))
-        machine = options.machine(folder / "machine", qemu.data_disk(folder / "machine/data.img"))
+        machine = options.machine(folder / "machine", options.data_disk(folder / "machine"))
         _states[key] = boots.make(folder, machine)
     return _states[key]
 

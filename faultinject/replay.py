@@ -14,7 +14,6 @@ import tempfile
 from faultinject import boots, campaign, judge, plan as plans, summary
 from faultinject.fleet import Silent
 from faultinject.reports import run as runs
-from tools import qemu
 
 PATIENCE = 0.1  # a workload that hangs is what many failing trials leave; nothing more is learned from it
 
@@ -88,7 +87,7 @@ def saved(o, fresh=False):
     with tempfile.TemporaryDirectory(prefix="coppice-boot-") as folder:
         if not fresh and not o.disk:
             folder = pathlib.Path(folder)
-            boot = boots.make(folder, o.machine(folder / "machine", qemu.data_disk(folder / "machine/data.img")))
+            boot = boots.make(folder, o.machine(folder / "machine", o.data_disk(folder / "machine")))
             o = dataclasses.replace(o, boot=boot)
         yield o
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-LINE = 16               # characters, then ^U: the line is never run
+LINE = 16               # characters, or fewer if it is to rest, then ^U: the line is never run
 PAUSE = 0.002           # seconds between characters
 ECHO_SECONDS = 4.0      # an echo may wait for one recovery
 CLEAR = "\x15"
@@ -62,14 +62,15 @@ class Typist(threading.Thread):
             pass
 
     def line(self):
-        text = "".join(self.rng.choice(LETTERS) for _ in range(LINE))
-        for letter in text:
-            self.console.sendall(letter.encode())
+        text = ""
+        while len(text) < LINE and (self.working.is_set() or not text):
+            text += self.rng.choice(LETTERS)
+            self.console.sendall(text[-1].encode())
             time.sleep(PAUSE)
         if self.expect(text):
             self.console.sendall(CLEAR.encode())
-            self.expect("\b \b" * LINE)
-        self.typed += LINE
+            self.expect("\b \b" * len(text))
+        self.typed += len(text)
 
     def expect(self, wanted):
         """The echo must be exactly this. After a mistake: note it, and begin anew on a cleared line."""

@@ -62,6 +62,7 @@ class Machine:
     accel: str = "tcg"                 # auto, tcg or kvm
     icount: str | None = None          # e.g. "shift=0" (TCG only)
     extra: list = dataclasses.field(default_factory=list)  # QEMU_EXTRA, already split
+    log: str = "socket"                # the kernel log, beside run/kernel.log: socket, or file: that file is read as it grows
     console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
     iommu: bool = True                 # VT-d with interrupt remapping; virtio devices go through it
     gdb: str | None = None             # "tcp:localhost:1234", or "socket"; the machine then waits for gdb
@@ -187,6 +188,8 @@ def command(m, fds=None):
             line += ["-serial", "null"]
     log = f"logfile={quote(m.run / 'kernel.log')},logappend=off"
     sink = f"socket,id=log,fd={fds['log']},{log}" if "log" in fds else f"null,id=log,{log}"
+    if m.log == "file":  # each byte is a system call of its own: one instead of two
+        sink = f"file,id=log,path={quote(m.run / 'kernel.log')}"
     line += ["-chardev", sink, "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
     if "qmp" in fds:
         line += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
@@ -207,6 +210,25 @@ def write_log(m):
         f.truncate(WRITE_LOG_BYTES)
     return ["-blockdev", f"driver=file,node-name=data-log-file,filename={quote(m.write_log)}",
             "-blockdev", "driver=blklogwrites,node-name=data-log,file=data-file,log=data-log-file"]
+
+
+class LogFile:
+    """run/kernel.log, read as a socket is: recv waits for what QEMU writes next, and returns b"" when QEMU has ended."""
+    LOOK_SECONDS = 0.001
+
+    def __init__(self, path, process):
+        self.file, self.process = open(path, "rb", buffering=0), process
+
+    def recv(self, size):
+        while True:
+            ended = self.process.poll() is not None  # before the look: what it wrote last is seen
+            data = self.file.read(size)
+            if data or ended:
+                return data
+            time.sleep(self.LOOK_SECONDS)
+
+    def close(self):
+        """Whoever reads reads to the end: the file goes with the last of us who knows it."""
 
 
 class Guest:
@@ -319,7 +341,7 @@ def start(m, resolve=True):
     if resolve:
         m.accel = resolve_accel(m.accel, m.image)
     prepare(m)
-    names = ["log", "qmp", "channel"] + (["console"] if m.console == "socket" else [])
+    names = ["qmp", "channel"] + (["log"] if m.log == "socket" else []) + (["console"] if m.console == "socket" else [])
     names += ["gdb"] if m.gdb == "socket" else []
     ours, theirs = {}, {}
     for name in names:
@@ -337,6 +359,8 @@ def start(m, resolve=True):
         s.close()
     try:
         guest = Guest(m, process, ours, line)
+        if m.log == "file":
+            guest.log = LogFile(m.run / "kernel.log", process)
         if m.incoming:
             guest.load(m.incoming)
         return guest

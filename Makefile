@@ -6,9 +6,9 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 PYTHON := /usr/bin/python3
-TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks corrupt sim hostile exhaust bench warm update scale check docs format size doctor deps clean help
+TARGETS := all image run debug test model fuzz chaos hardware powercut media bias stress leaks corrupt sim hostile exhaust bench warm update scale soak check docs format size doctor deps clean help
 VARIABLES := SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS \
-             CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS
+             CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS ONLY
 
 # Only the command line sets options: a SEED or DISK in somebody's environment means something else.
 from_command_line = $(if $(filter command,$(firstword $(origin $1))),,$(eval $1 := $2))
@@ -38,8 +38,9 @@ $(call from_command_line,PLANT,0)
 $(call from_command_line,KEEP,0)
 $(call from_command_line,UPDATES,1000)
 $(call from_command_line,FLIPS,1000)
+$(call from_command_line,ONLY,)
 export SMP MEM ACCEL IOMMU SEED SEEDS SERVICES KILLS DRIVER FAULT DISK SECONDS QEMU_EXTRA V BUILD NOREPLAY JOBS PEERS PAIRS
-export CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS
+export CALLS RUNS TARGET PLANT KEEP UPDATES FLIPS ONLY
 
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 unknown := $(filter-out $(VARIABLES) MAKEFLAGS,$(given))
@@ -72,6 +73,7 @@ options_exhaust := SMP MEM ACCEL IOMMU QEMU_EXTRA SECONDS
 options_bench := MEM QEMU_EXTRA IOMMU PEERS PAIRS
 options_warm := MEM QEMU_EXTRA IOMMU
 options_update := MEM QEMU_EXTRA IOMMU UPDATES
+options_soak := ONLY
 options_scale := MEM QEMU_EXTRA SERVICES KILLS SEED
 options_help := $(VARIABLES)
 options_doctor := $(VARIABLES)
@@ -184,6 +186,9 @@ update: deps ## update the block driver to other versions under load, each tenth
 	$(build) $(BUILD)/image/update/boot.img
 	@$(PYTHON) bench/update.py --build $(BUILD) --mem $(MEM) --iommu $(IOMMU) --updates $(UPDATES) \
 	    $(if $(QEMU_EXTRA),--qemu-extra=$(call quoted,QEMU_EXTRA))
+
+soak: deps ## every long target, one after another, some three hours: make soak ONLY='stress hostile'
+	@$(PYTHON) tools/soak.py --build $(BUILD) $(if $(ONLY),--only $(ONLY))
 
 check: deps ## format, warnings as errors, cppcheck, layering, generated documents, kernel size
 	$(build) --keep-going check

@@ -30,6 +30,7 @@ if [ "${1:-}" = --help ]; then
   KEEP=1          make fuzz: what was found new goes, minimised, into the kept corpus
   UPDATES=1000    how many make update makes
   FLIPS=1000      how many bits make corrupt turns
+  ONLY=names      of make soak, these runs only
   NOREPLAY=1      without recovery's replay, in build/noreplay: shows that chaos can fail
 TEXT
     exit 0
@@ -70,6 +71,7 @@ case $PLANT in 0 | 1) ;; *) refuse "PLANT=$PLANT" "0 1" ;; esac
 case $KEEP in 0 | 1) ;; *) refuse "KEEP=$KEEP" "0 1" ;; esac
 case $TARGET in '') ;; *) [ "$TARGET" != standalone ] && [ -f "tests/fuzz/$TARGET.c" ] ||
     refuse "TARGET=$TARGET" "$(cd tests/fuzz && for f in *.c; do [ $f = standalone.c ] || printf '%s ' "${f%.c}"; done)" ;; esac
+case ${ONLY:-} in *[!a-z0-9\ -]*) refuse "ONLY=$ONLY" "names of runs (tools/soak.py --help)" ;; esac
 case $NOREPLAY in 0 | 1) ;; *) refuse "NOREPLAY=$NOREPLAY" "0 1" ;; esac
 case $BUILD in build | build/*) ;; *) refuse "BUILD=$BUILD" "build, or a folder below build/" ;; esac
 case $BUILD in *..* | *[!A-Za-z0-9_./-]*) refuse "BUILD=$BUILD" "letters, digits, - _ . /, and no .." ;; esac

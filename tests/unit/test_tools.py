@@ -16,6 +16,7 @@ import abi  # noqa: E402
 import layering  # noqa: E402
 import mkimage  # noqa: E402
 import qemu  # noqa: E402
+import soak  # noqa: E402
 
 
 def make(*arguments):
@@ -168,3 +169,30 @@ def test_a_driver_needs_few_lines_about_recovery():
     done = subprocess.run([sys.executable, str(ROOT / "tools/recovery_lines.py"), "drivers/virtio_blk"], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_soak_goes_on_after_a_failure_and_says_which(tmp_path):
+    said = []
+    rows = soak.soak({"good": ["sh", "-c", "echo; echo 10 kills, 0 lost; echo"], "bad": ["sh", "-c", "echo 1 lost; exit 1"],
+                      "after": ["true"]}, tmp_path, lambda text, **_: said.append(text))
+    assert [(name, state, line) for name, state, _, line in rows] == [
+        ("good", "passed", "10 kills, 0 lost"), ("bad", "FAILED", "1 lost"), ("after", "passed", "said nothing")]
+    assert len(said) == 3 and "FAILED" in (tmp_path / "summary.txt").read_text()
+    assert (tmp_path / "bad.log").read_text() == "1 lost\n"
+
+
+def test_an_interrupted_soak_says_what_it_did_not_run(tmp_path):
+    rows = soak.soak({"first": ["true"], "second": ["sh", "-c", f"kill -INT {os.getpid()}; exec sleep 60"],
+                      "third": ["true"]}, tmp_path, lambda *_, **__: None)
+    assert [state for _, state, _, _ in rows] == ["passed", "interrupted", "not run"]
+    assert "not run" in (tmp_path / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize("name", soak.RUNS)
+def test_each_run_of_a_soak_is_a_command_that_make_takes(name):
+    assert make("-n", *soak.RUNS[name]).returncode == 0
+
+
+def test_a_soak_knows_no_other_runs():
+    wrong = make("soak", "ONLY=stress nonsense")
+    assert wrong.returncode == 2 and "nonsense" in wrong.stderr and "Allowed: model" in wrong.stderr

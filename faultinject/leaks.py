@@ -15,6 +15,7 @@ import collections
 import json
 import pathlib
 import statistics
+import struct
 import sys
 import time
 
@@ -44,6 +45,8 @@ def census(kernel):
         found["processes"] += 1
         for what in ("used", "thread_count", "handle_count", "mapping_count", "object_count", "chunk_count"):
             found[f"{who}: {what}"] += p[what]
+        found[f"{who}: page tables"] += sum(struct.unpack("<4I", kernel.read(p.address_of("space.tables"), 16)))
+        found[f"{who}: pages of cells"] += pages_of_cells(kernel, p)
         for o in kernel.list(p.address_of("objects"), "object", "owned"):
             found[f"{who}: {witness.TYPES[o['type']]}"] += 1
             if witness.TYPES[o["type"]] == "DMA":
@@ -53,6 +56,14 @@ def census(kernel):
     at, bytes_ = kernel.symbols["lines"], kernel.sizes["lines"]
     found["vectors"] = sum(kernel.at("line", at + n)["state"] != LINE_FREE for n in range(0, bytes_, size))
     return found
+
+
+def pages_of_cells(kernel, p):
+    """Objects and mappings live there; each page begins with the next one's address (kernel/object.c)."""
+    pages, at = 0, p["pool"]
+    while at:
+        pages, at = pages + 1, struct.unpack("<Q", kernel.read(at, 8, physical=True))[0]
+    return pages
 
 
 def words(kernel, symbol, size):

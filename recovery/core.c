@@ -42,7 +42,7 @@ void recovery_resume(struct recovery *r)
     r->sessions = 0;
     for (uint32_t i = 0; i < r->manifest->service_count; i++) {
         r->server[i].used = 0;
-        if (r->server[i].watch.state == WATCH_REPORTED) watch_doubted(&r->server[i].watch);
+        watch_resume(&r->server[i].watch);
     }
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
         struct rsession *s = &r->session[i];

@@ -204,6 +204,9 @@ void checkpoint_drop_latest(struct server *v, uint32_t service, uint32_t schema)
 
 void watch_reset(struct watch *w);
 void watch_doubted(struct watch *w); /* STALLED was not believed: the driver waits for the CPU */
+/* Recovery fell between two of its instructions: what it was about to do may not have been done. A question is asked
+ * again, for a driver that was never asked owes no answer; a complaint is made again. */
+void watch_resume(struct watch *w);
 enum watch_verdict watch_step(struct watch *w, const struct watch_sample *sample, uint64_t now_ns,
                               uint64_t watchdog_ns);
 /* All sessions of a service. */

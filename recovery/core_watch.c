@@ -21,6 +21,7 @@
  *   STARTING -> REPORTED         pending, no round ever, device limit over     verdict STALLED
  *   any      -> REPORTED         the driver says that an interrupt was lost      verdict LOST_IRQ
  *   REPORTED -> ASKED            the driver has not had the CPU (watch_doubted)  again at the next look
+ * After a fall (watch_resume) REPORTED leads to ASKED, and ASKED to STARTING.
  * watch_reset (attach) leads to STARTING from everywhere. */
 #include "core.h"
 
@@ -52,6 +53,14 @@ static enum watch_verdict watch_report(struct watch *w)
 }
 
 void watch_doubted(struct watch *w) { w->state = WATCH_ASKED; }
+
+void watch_resume(struct watch *w)
+{
+    if (w->state == WATCH_ASKED)
+        watch_reset(w);
+    else if (w->state == WATCH_REPORTED)
+        watch_doubted(w);
+}
 
 static enum watch_verdict watch_ask(struct watch *w, const struct watch_sample *sample)
 {

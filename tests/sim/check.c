@@ -210,6 +210,14 @@ static uint32_t pending_at(uint32_t driver)
     return sample.pending;
 }
 
+/* It would have answered, had it been asked. */
+bool check_idle(uint32_t driver)
+{
+    const struct process *p = &world.process[driver];
+
+    return p->alive && !p->hung && p->waiting == WAIT_SIGNAL && pending_at(driver) == 0;
+}
+
 /* CAVEATS.md: a recovery that hangs while nobody calls it is not found, and finds nobody. */
 static bool watcher_hangs(void)
 {

@@ -266,6 +266,17 @@ static status_t handle_load(tag_t caller, struct message *m)
 
 /* --- The watch -------------------------------------------------------------------------------------------- */
 
+/* A step of recovery's. True: it died or hung here. */
+static bool ends_here(void)
+{
+    const struct fault *f;
+
+    world.steps++;
+    world.own_steps[RECOVERY]++;
+    while (world.process[RECOVERY].alive && (f = fault_due(RECOVERY)) != NULL) process_strike(RECOVERY, f);
+    return !world.process[RECOVERY].alive || world.process[RECOVERY].hung;
+}
+
 /* Recovery waits for the answer; supervise.c takes the letter, answered() has it. */
 static void complain(uint32_t i, enum cause cause)
 {
@@ -319,6 +330,7 @@ static void watch_service(uint32_t i)
     sometimes(WATCH_ASKED_BUSY, verdict == WATCH_ASK && sample.pending > 0);
     sometimes(WATCH_ASKED_QUIET, verdict == WATCH_ASK && sample.pending == 0);
     sometimes(WATCH_VERDICT, verdict == WATCH_STALLED);
+    if (verdict != WATCH_FINE && ends_here()) return;
     if (verdict == WATCH_ASK) signal_to(HANDLE_DOORBELL + i, v->used);
     if (verdict == WATCH_STALLED) complain(i, CAUSE_STALLED);
     if (verdict == WATCH_LOST_IRQ) complain(i, CAUSE_LOST_IRQ);
@@ -326,7 +338,8 @@ static void watch_service(uint32_t i)
 
 static void tick(void)
 {
-    for (uint32_t i = 2; i < plan.services; i++)
+    for (uint32_t i = 2; i < plan.services && world.process[RECOVERY].alive && !world.process[RECOVERY].hung;
+         i++)
         if (world.server[i].used != 0) watch_service(i);
     world.tick_ns = world.core.sessions ? world.now_ns + TICK_NS : NEVER;
 }
@@ -345,17 +358,6 @@ static status_t dispatch(tag_t caller, struct message *m)
     case RECOVERY_CLOSE: return handle_close(caller, m);
     default: return E_UNSUPPORTED;
     }
-}
-
-/* A step of recovery's. True: it died or hung here. */
-static bool ends_here(void)
-{
-    const struct fault *f;
-
-    world.steps++;
-    world.own_steps[RECOVERY]++;
-    while (world.process[RECOVERY].alive && (f = fault_due(RECOVERY)) != NULL) process_strike(RECOVERY, f);
-    return !world.process[RECOVERY].alive || world.process[RECOVERY].hung;
 }
 
 static void serve(void)

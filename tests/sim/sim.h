@@ -280,6 +280,7 @@ bool ledger_scribble(uint32_t i, uint32_t arg); /* whether it dies of it at once
 /* check.c */
 void check_reset(void);
 void check_supervisor(void);
+bool check_idle(uint32_t driver);
 void check_recovery(void);
 void check_started(uint32_t i);
 void check_event(const struct supervisor_event *event, enum service_state was);

@@ -264,6 +264,8 @@ static status_t serve(uint32_t from, struct message *m, bool *died)
         if (m->w[2] == CAUSE_LOST_IRQ && world.process[about].generation == m->w[1] &&
             world.process[about].alive && !world.device[about].deaf)
             sim_fail("service %u is said to hear no interrupts, and its device sends them", about);
+        if (m->w[2] == CAUSE_STALLED && world.process[about].generation == m->w[1] && check_idle(about))
+            sim_fail("service %u is said to stall, and it sleeps with nothing to do", about);
     }
     *died = !happen(event);
     if (event.kind == SUPERVISOR_EVENT_READY) growth_ready(from);

@@ -59,6 +59,7 @@ def test_every_step_of_a_recovery(fi, service, fault, stride):
     outcomes = collections.Counter(t["outcome"] for t in trials(done))
     assert outcomes["recovered"] >= 12 and not outcomes.keys() - {"recovered", "not_activated"}, outcomes
     assert done.summary()["enumerated"]["untouched_at"]
+    assert {r["service"] for t in trials(done) for r in t["recoveries"]} <= {service, "virtio_blk"}
 
 
 def test_strikes_during_live_updates(fi):

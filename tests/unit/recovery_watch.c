@@ -201,6 +201,22 @@ Test(watch, a_lost_interrupt_is_said_at_once_and_once)
     for (int i = 0; i < 10; i++) cr_assert_neq(look(), WATCH_LOST_IRQ, "the next incarnation begins anew");
 }
 
+Test(watch, a_question_that_may_not_have_been_asked_is_asked_again)
+{
+    (void)until(WATCH_ASK); /* recovery fell before it rang */
+    watch_resume(&w);
+    (void)until(WATCH_ASK);
+    (void)until(WATCH_STALLED);
+}
+
+Test(watch, a_complaint_that_may_not_have_been_made_is_made_again)
+{
+    (void)until(WATCH_ASK);
+    (void)until(WATCH_STALLED);
+    watch_resume(&w);
+    cr_assert_eq(look(), WATCH_STALLED);
+}
+
 Test(watch, zero_is_not_watched)
 {
     now.pending = 1;

@@ -57,6 +57,8 @@ PLANTS = {
     "a lost interrupt of its predecessor is held against a driver": (
         "recovery/core_ledger.c", "load(&s->ledger->irq_lost) == generation", "generation && load(&s->ledger->irq_lost)",
         "its device sends them"),
+    "who was never asked has not answered": (
+        "recovery/core_watch.c", "    if (w->state == WATCH_ASKED)\n        watch_reset(w);\n    else if", "    if", "sleeps with nothing to do"),
     "memory is freed under a driver": (
         "recovery/core.c", "(s->held_generation == 0 || s->held_generation != r->server[s->server].generation)",
         "s->held_generation <= r->server[s->server].generation", "is freed while"),

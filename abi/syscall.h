@@ -88,7 +88,7 @@ enum inject_action {
     INJECT_ACTIONS,
 };
 
-struct process_info { /* process_info: 136 bytes */
+struct process_info { /* process_info: 144 bytes */
     tag_t tag;
     uint32_t pid;   /* unique since boot */
     uint32_t state; /* enum process_state */
@@ -107,6 +107,8 @@ struct process_info { /* process_info: 136 bytes */
     uint64_t interruptions;
     uint64_t exit_code;
     uint64_t snapshot; /* 0: it has none; else 1 + how often it has gone back to its last one */
+    uint64_t
+        room_pages; /* of cells and capability slots: as many as it once needed at the same time, until its end */
 };
 enum process_state { PROCESS_CREATED, PROCESS_RUNNING, PROCESS_DEAD, PROCESS_FALLEN };
 

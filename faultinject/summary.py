@@ -13,7 +13,6 @@ SCHEMA_VERSION = 1
 ACTIVATED_MIN = 0.9
 IN_FLIGHT_MIN = 0.5
 SET_ASIDE_PAGES = 1  # recovery's, from the first update on: for the checkpoint of before it
-FALLEN_PAGES = 1     # a page table of the supervisor's: after its first fall it maps where it has not mapped before
 NESTED_ACTIVATED = 0.8  # of an enumeration within recoveries, at least
 
 
@@ -85,9 +84,11 @@ def leaks_of(run, trials):
     events = sum(t["leaks"] for t in trials) + sum(run.get("leaks_by_boot", []))
     if not before or not after:
         return events
-    allowed = SET_ASIDE_PAGES if run.get("fault") == "combination" else FALLEN_PAGES if run.get("driver") == "supervisor" else 0
-    missing = before["pages_free"] - after["pages_free"] - allowed
-    return events + max(missing, after["dead_pages"] + after["quarantined"], 0)  # the same pages, seen twice
+    combined = run.get("fault") == "combination"
+    missing = before["pages_free"] - after["pages_free"] - (SET_ASIDE_PAGES if combined else 0)
+    missing -= after.get("room", 0) - before.get("room", 0)  # what held the most objects at once: there may be no more of them
+    objects = 0 if combined else after.get("objects", 0) - before.get("objects", 0)
+    return events + max(missing, after["dead_pages"] + after["quarantined"], objects, 0)  # the same things, seen twice
 
 
 def enough_activated(s):

@@ -30,6 +30,7 @@ void *cell_alloc(struct process *p)
         uint8_t *base = arch_direct(page);
         *(paddr_t *)(void *)base = p->pool;
         p->pool = page;
+        p->pool_pages++;
         for (uint64_t at = PAGE_SIZE - CELL_BYTES; at >= CELL_BYTES; at -= CELL_BYTES) {
             *(void **)(void *)(base + at) = p->cells;
             p->cells = base + at;
@@ -60,6 +61,7 @@ void pool_destroy(struct process *p)
         p->pool = *(paddr_t *)arch_direct(page);
         frame_free(p, page);
     }
+    p->pool_pages = 0;
     p->cells = NULL;
 }
 

@@ -424,5 +424,6 @@ void process_describe(const struct process *p, struct process_info *out)
                                  .objects = p->object_count,
                                  .interruptions = p->interruptions,
                                  .exit_code = p->exit_code,
-                                 .snapshot = p->snapshot.taken ? 1 + p->snapshot.rollbacks : 0};
+                                 .snapshot = p->snapshot.taken ? 1 + p->snapshot.rollbacks : 0,
+                                 .room_pages = p->pool_pages + p->chunk_count};
 }

@@ -53,9 +53,10 @@ struct process {          /* a page of its own */
     uint32_t lent;        /* struct dma_mapping whose lender it is */
     uint64_t quota, used; /* pages */
 
-    struct list objects;      /* struct object.owned */
-    void *cells;              /* free cells, linked by their first word */
-    paddr_t pool;             /* pages of cells, linked by their first word */
+    struct list objects; /* struct object.owned */
+    void *cells;         /* free cells, linked by their first word */
+    paddr_t pool;        /* pages of cells, linked by their first word */
+    uint64_t pool_pages;
     struct capability *slots; /* free capability slots */
     uint32_t chunk_count;
     struct list mappings; /* struct mapping.of_process, by address */

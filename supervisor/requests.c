@@ -216,16 +216,18 @@ static void on_totals(struct message *m)
 static void on_census(struct message *m)
 {
     struct process_info info;
-    uint64_t sum[5] = {0};
+    uint64_t sum[5] = {0}, room = 0;
     bury_all();
     for (uint32_t i = 0; i < count(); i++) {
         if (i != 0 && shell.child[i].process == 0) continue;
         if (sys_process_info(shell.child[i].process, &info) != OK) continue; /* died, and that is queued */
         const uint64_t own[5] = {info.used_pages, info.handles, info.threads, info.mappings, info.objects};
         for (uint32_t n = 0; n < 5; n++) sum[n] += own[n];
+        room += info.room_pages;
     }
     memcpy(m->w, sum, sizeof(sum));
     m->w[5] = shell.leaked_pages;
+    m->w[6] = room;
     answer(m, OK);
 }
 

@@ -141,17 +141,19 @@ static void trial_run(const struct json_object *order)
 static void rest_report(void)
 {
     struct system_info i;
-    struct message m = {.info = INFO_REPLAYABLE};
+    struct message m = {.info = INFO_REPLAYABLE}, c = m;
+    handle_t supervisor = cap_find("supervisor");
 
-    if (sys_system_info(&i) != OK || service_call(cap_find("supervisor"), SUPERVISOR_TOTALS, &m) != OK) {
+    if (sys_system_info(&i) != OK || service_call(supervisor, SUPERVISOR_TOTALS, &m) != OK ||
+        service_call(supervisor, SUPERVISOR_CENSUS, &c) != OK) {
         log_line("{\"error\":\"the totals cannot be read\"}");
         return;
     }
-    log_line(
-        "{\"rest\":{\"pages_free\":%lu,\"pages_total\":%lu,\"quarantined\":%lu,\"processes\":%lu,"
-        "\"dead_pages\":%lu,\"deaths\":%lu,\"restarts\":%lu,\"gave_up\":%lu,\"idle_tsc\":%lu,\"tsc\":%lu}}",
-        i.pages_free, i.pages_total, i.quarantined_pages, i.processes, m.w[0], m.w[2], m.w[3], m.w[4],
-        i.idle_tsc, rdtsc());
+    log_line("{\"rest\":{\"pages_free\":%lu,\"pages_total\":%lu,\"quarantined\":%lu,\"processes\":%lu,"
+             "\"dead_pages\":%lu,\"deaths\":%lu,\"restarts\":%lu,\"gave_up\":%lu,\"objects\":%lu,\"room\":%"
+             "lu,\"idle_tsc\":%lu,\"tsc\":%lu}}",
+             i.pages_free, i.pages_total, i.quarantined_pages, i.processes, m.w[0], m.w[2], m.w[3], m.w[4],
+             c.w[4], c.w[6], i.idle_tsc, rdtsc());
 }
 
 static void order_report(const char *op, status_t status)

@@ -178,7 +178,7 @@ def truth(n=20):
     for i in range(1, n + 1):
         line = judge.record(evidence(), f"faultinject/fi replay x:{i}")
         lines.append(line | {"n": i, "recovery_us": float(100 * i)})
-    rest = {"pages_free": 1000, "dead_pages": 0, "quarantined": 0}
+    rest = {"pages_free": 1000, "dead_pages": 0, "quarantined": 0, "objects": 300, "room": 20}
     run = {"seed": 1, "complete": True, "verified": True, "accel": "tcg", "qemu": "7.2", "smp": 1, "image_sha256": "0",
            "rest_before": rest, "rest_after": dict(rest), "workload": {"mismatch": 0, "duplicates": 0}, "outside": {}}
     return run, lines
@@ -222,6 +222,7 @@ def spoil_outside(run, lines): run["outside"]["lost"] = 1
 def spoil_twice(run, lines): run["workload"]["duplicates"] = 1
 def spoil_wrong(run, lines): run["workload"]["mismatch"] = 1
 def spoil_pages(run, lines): run["rest_after"]["pages_free"] -= 1
+def spoil_objects(run, lines): run["rest_after"]["objects"] += 1
 def spoil_dead(run, lines): run["rest_after"]["dead_pages"] = 1
 def spoil_activated(run, lines): [t.update(activated=False, outcome="not_activated") for t in lines[:3]]
 def spoil_flight(run, lines): [t.update(in_flight=0) for t in lines[:16]]
@@ -230,7 +231,17 @@ def spoil_degraded(run, lines): lines[0]["outcome"] = "degraded"
 def spoil_workload(run, lines): run["workload"] = None
 
 
-@pytest.mark.parametrize("spoil", [spoil_lost, spoil_outside, spoil_twice, spoil_wrong, spoil_pages, spoil_dead, spoil_activated,
+def test_room_that_was_needed_once_is_no_leak_but_what_fills_it_is():
+    run, lines = truth()
+    run["rest_after"].update(pages_free=999, room=21)
+    assert summary.summarise(run, lines)["leaks"] == 0
+    run["rest_after"].update(objects=301)
+    assert summary.summarise(run, lines)["leaks"] == 1
+    run["rest_after"].update(objects=300, pages_free=998)
+    assert summary.summarise(run, lines)["leaks"] == 1
+
+
+@pytest.mark.parametrize("spoil", [spoil_lost, spoil_outside, spoil_twice, spoil_wrong, spoil_pages, spoil_objects, spoil_dead, spoil_activated,
                                    spoil_flight, spoil_panic, spoil_degraded, spoil_workload])
 def test_each_target_can_be_missed(spoil):
     run, lines = truth()

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     file_make(0, "a.elf", 700);
     file_make(3, "b.elf", 1024);
     file_make(6, "c.elf", 10);
-    uint64_t as_is = take(&in, 1), end = sizeof disk - take(&in, 1) * 64;
+    uint64_t as_is = take(&in, 1), end = sizeof disk - take(&in, 1) * 64 % sizeof disk;
     static const unsigned header[] = {0, 3, 6, 8};
     while (in.left) patch(&in, disk + header[take(&in, 1) & 3] * ARCHIVE_BLOCK, ARCHIVE_BLOCK);
     for (unsigned i = 0; i < 3; i++)

@@ -153,8 +153,10 @@ def fall(console, name, nth, command):
     return console.expect(re.escape("coppice> ")).replace("\r", "").removesuffix("coppice> ")
 
 
-@pytest.mark.parametrize("where, nth", [("on_load", 1), ("on_load_data", 12), ("on_update_loaded", 1), ("version_update", 1)])
+@pytest.mark.parametrize("where, nth", [
+    ("on_load", 1), ("on_load_data", 8), ("answer", 8), ("on_update_loaded", 1), ("version_update", 1)])
 def test_the_supervisor_falls_within_a_load_and_after_it(system, where, nth):
+    """At `answer` what came is there and the loader does not know it: it says it again."""
     at = len(system.log())
     assert fall(system, where, nth, f"svc update virtio_blk disk:{GOOD}") == ""
     system.await_log("supervisor: started again after its end", after=at)

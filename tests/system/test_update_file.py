@@ -132,9 +132,9 @@ def code_at(elf, address, size=32):
     raise AssertionError(f"{elf} has nothing at {address:#x}")
 
 
-def fall(console, name, nth, command):
-    """The supervisor jumps to nowhere at the nth call of this function while the command is carried out."""
-    elf = BUILD / "user" / "supervisor.elf"
+def fall(console, who, name, nth, command):
+    """The program jumps to nowhere at its nth call of this function while the command is carried out."""
+    elf = BUILD / "user" / f"{who}.elf"
     at, port = function(elf, name), free_port()
     code = code_at(elf, at)
     console.guest.hmp(f"gdbserver tcp:127.0.0.1:{port}")
@@ -158,7 +158,7 @@ def fall(console, name, nth, command):
 def test_the_supervisor_falls_within_a_load_and_after_it(system, where, nth):
     """At `answer` what came is there and the loader does not know it: it says it again."""
     at = len(system.log())
-    assert fall(system, where, nth, f"svc update virtio_blk disk:{GOOD}") == ""
+    assert fall(system, "supervisor", where, nth, f"svc update virtio_blk disk:{GOOD}") == ""
     system.await_log("supervisor: started again after its end", after=at)
     system.await_log(f"virtio_blk is disk:{GOOD} now", after=at)
     await_program(system, f"is disk:{GOOD}")
@@ -166,6 +166,18 @@ def test_the_supervisor_falls_within_a_load_and_after_it(system, where, nth):
     system.run("kill virtio_blk")
     system.await_log(AT_WORK, after=at)
     assert program(system) == f"is disk:{GOOD}"
+
+
+@pytest.mark.parametrize("where, nth", [("archive_header", 2), ("service_call", 8)])
+def test_who_reads_the_archive_dies_within_a_load(system, where, nth):
+    """It is said, nothing has happened, and the next time it works: what was half there is overwritten."""
+    before, at = system.service("virtio_blk")["gen"], len(system.log())
+    assert "files: died meanwhile" in fall(system, "files", where, nth, f"svc update virtio_blk disk:{GOOD}")
+    system.await_log("supervisor: files died", after=at)
+    system.await_service("files", lambda row: row["state"] == "running")
+    assert system.service("virtio_blk")["gen"] == before
+    update(system, GOOD, f"virtio_blk is disk:{GOOD} now")
+    await_program(system, f"is disk:{GOOD}")
 
 
 def test_slots_run_out_only_while_services_need_them(system):

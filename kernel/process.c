@@ -236,7 +236,8 @@ static void death_stop(struct process *p)
     list_each(struct thread, t, &p->threads, of_process) thread_destroy(t);
 }
 
-static uint64_t death_fence(struct process *p)
+/* gives_up: whose memory goes with it, and waits in quarantine for the devices' resets; NULL: nobody's. */
+static uint64_t death_fence(struct process *p, struct process *gives_up)
 {
     uint64_t irqs = 0, functions = 0, mappings = 0, quarantined = 0, confirmed = 0;
     list_each(struct irq, i, &p->irqs, of_user)
@@ -251,7 +252,7 @@ static uint64_t death_fence(struct process *p)
         functions++;
     }
     trace_process(TRACE_FENCE_BUS_MASTER, p, functions, 0);
-    list_each(struct dma, e, &p->domains, of_user) mappings += dma_detach(e, p, &quarantined);
+    list_each(struct dma, e, &p->domains, of_user) mappings += dma_detach(e, gives_up, &quarantined);
     trace_process(TRACE_FENCE_DOMAIN, p, mappings, quarantined);
     list_each(struct dma, f, &p->domains, of_user) confirmed = dma_drain(f);
     trace_process(TRACE_FENCE_DRAINED, p, functions, confirmed);
@@ -298,7 +299,7 @@ static void process_end(struct process *p)
     struct cpu *c = arch_cpu();
     uint64_t used = p->used;
     death_stop(p);
-    uint64_t quarantined = death_fence(p);
+    uint64_t quarantined = death_fence(p, p);
     death_release(p);
     if (c->space == p) c->space = NULL;
     live--;
@@ -315,7 +316,7 @@ static void process_end(struct process *p)
 static void process_fall(struct process *p)
 {
     death_stop(p);
-    uint64_t quarantined = death_fence(p);
+    uint64_t quarantined = death_fence(p, NULL);
     list_each(struct object, o, &p->objects, owned) if (o->type == OBJECT_REPLY) object_destroy(o);
     source_set(&p->event_source, NULL, 0);
     p->strike.armed = false;

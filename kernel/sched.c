@@ -431,6 +431,8 @@ void sched_timer(void)
     if (next != ~0ul) timer_want(c, next);
     c->coming = 0; /* what was given to this CPU just now, it looks at now */
     if (!t || t->state != THREAD_RUNNING) return;
+    if (arch_platform.cpus > 1)
+        cpus_spread(c); /* what it was kicked for, if it does something more urgent by now */
     if ((c->ready_mask >> t->priority & 1) && slice_over(c, t))
         sched_yield();
     else

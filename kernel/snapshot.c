@@ -93,8 +93,8 @@ void snapshot_touch(struct mapping *map, uint64_t page)
 bool snapshot_fault(struct process *p, vaddr_t at)
 {
     struct mapping *map = mapping_find(p, at);
-    if (!map || !map->memory->saved || arch_space_writable(p, at)) return false;
-    snapshot_touch(map, (at.v - map->start.v) / PAGE_SIZE);
+    if (!map || !(map->prot & RIGHT_WRITE)) return false;
+    if (map->memory->saved) snapshot_touch(map, (at.v - map->start.v) / PAGE_SIZE);
     return true;
 }
 

@@ -18,7 +18,8 @@ status_t snapshot_prepare(struct process *p) MUST_USE;
 void snapshot_take(struct thread *t);
 /* Somebody is about to write this page of covered memory (map->memory->saved). */
 void snapshot_touch(struct mapping *map, uint64_t page);
-/* The running thread was not allowed to write at an address; true: now it is. */
+/* The running thread was not allowed to write at an address; true: now it is. Another CPU may have seen to that while
+ * this one waited for the kernel. */
 bool snapshot_fault(struct process *p, vaddr_t at);
 /* Its memory and t, its new thread, are what they were. */
 void snapshot_restore(struct process *p, struct thread *t);

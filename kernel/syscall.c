@@ -872,9 +872,15 @@ struct context *kernel_timer(void)
 struct context *kernel_exception(enum cause cause, uint64_t address)
 {
     struct thread *t = current();
-    bool goes_on = (cause == CAUSE_PAGE_FAULT && snapshot_fault(t->process, (vaddr_t){address})) ||
-                   (cause == CAUSE_BREAKPOINT && inject_breakpoint(t));
+    bool goes_on = cause == CAUSE_BREAKPOINT && inject_breakpoint(t);
     if (!goes_on) process_kill(t->process, cause, address, arch_context_rip(&t->context));
+    return sched_switch();
+}
+
+struct context *kernel_write_fault(uint64_t address)
+{
+    if (!snapshot_fault(current()->process, (vaddr_t){address}))
+        return kernel_exception(CAUSE_PAGE_FAULT, address);
     return sched_switch();
 }
 

@@ -122,6 +122,7 @@ struct context *kernel_syscall(void);
 struct context *kernel_irq(uint8_t vector);
 struct context *kernel_timer(void);
 struct context *kernel_exception(enum cause cause, uint64_t address); /* in user mode */
+struct context *kernel_write_fault(uint64_t address);                 /* a page fault that is one */
 struct context *kernel_step(void);                                    /* single-step trap, user mode */
 /* A function's access was blocked: fences it and ends its driver; then call kernel_resume. */
 void kernel_dma_fault(uint32_t bdf, uint64_t address, uint32_t reason, bool write);

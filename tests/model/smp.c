@@ -144,7 +144,7 @@ static void user_writes(struct process *p)
     vaddr_t at = {chance(50) ? ELF_DATA : USER_STACK_TOP - PAGE_SIZE};
     if (host_touch(at, RIGHT_WRITE)) return;
     cr_assert(p->snapshot.taken, "seed %lu: a page of its own is not writable", seed);
-    kernel_exception(CAUSE_PAGE_FAULT, at.v);
+    kernel_write_fault(at.v);
     if (current() && current()->process == p) /* nobody more urgent came meanwhile */
         cr_assert(host_touch(at, RIGHT_WRITE), "seed %lu: still not writable", seed);
 }

@@ -98,7 +98,8 @@ static void call_make(const struct call *c)
     if (r.status == OK) success(c, &t->context);
 }
 
-/* The running process writes where it may, or may not for its snapshot's sake, or not at all. */
+/* The running process writes where it may (and another CPU said so first), or may not for its snapshot's sake, or not
+ * at all; or executes. */
 static void fault_make(void)
 {
     struct process *p = model.process[me].kernel;
@@ -108,8 +109,12 @@ static void fault_make(void)
     if (map) host_translate(p, (vaddr_t){at & ~(PAGE_SIZE - 1)}, &prot, NULL);
     bool copies = map && (map->prot & RIGHT_WRITE) && !(prot & RIGHT_WRITE);
     must(!copies || (p->snapshot.taken && map->memory->saved), "page %lx is not writable", at);
-    kernel_exception(CAUSE_PAGE_FAULT, at);
-    if (!copies) {
+    bool executes = chance(20);
+    if (executes)
+        kernel_exception(CAUSE_PAGE_FAULT, at);
+    else
+        kernel_write_fault(at);
+    if (executes || !map || !(map->prot & RIGHT_WRITE)) {
         model_process_stop(me);
         return;
     }

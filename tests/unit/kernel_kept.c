@@ -253,3 +253,67 @@ Test(kept, with_another_text_it_does_not_start)
     run_as(root_thread());
     expect_status(sys(process_start, c.handle, 0, 0), E_STATE);
 }
+
+/* --- Memory that a device could still write ------------------------------------------------------------------------- */
+
+static handle_t fall_with_dma(struct child *c, handle_t *dma)
+{
+    *dma = grant(c, make(dma_create, boot_root, HOST_PCI_FIRST), RIGHT_MANAGE, 0);
+    run_as(c->thread);
+    expect_ok(sys(dma_attach, *dma));
+    expect_ok(sys(dma_reset_done, *dma));
+    handle_t m = make(memory_create, 0, 4, MEMORY_DMA);
+    expect_ok(sys(memory_map, 0, m, 0x500000000ul, 0, 4, RIGHT_READ | RIGHT_WRITE));
+    make(dma_map, *dma, m, 0, 4, RIGHT_READ | RIGHT_WRITE);
+    expect_state(sys(exit, 0), THREAD_ENDED);
+    cr_assert_eq(c->process->state, PROCESS_FALLEN);
+    return m;
+}
+
+/* It is still the process's own, so it is not quarantined; nor is it once the reset is confirmed. */
+Test(kept, what_a_device_of_the_fallen_could_write_stays_its_own)
+{
+    uint64_t before = frame_available();
+    struct child c = kept_make(1);
+    handle_t dma, m = fall_with_dma(&c, &dma);
+    cr_assert_eq(dma_quarantined_pages(), 0);
+    run_as(root_thread());
+    expect_ok(sys(process_start, c.handle, 0, 0));
+    c.thread = thread_of(c.process);
+    run_as(c.thread);
+    expect_ok(sys(dma_attach, dma));
+    expect_ok(sys(dma_reset_done, dma));
+    expect_ok(sys(cap_delete, m));
+    cr_assert_eq(dma_quarantined_pages(), 0);
+    run_as(root_thread());
+    expect_ok(sys(process_destroy, c.handle));
+    cr_assert_eq(dma_quarantined_pages(), 0);
+    cr_assert_eq(frame_available(), before);
+}
+
+/* Given back before the reset is confirmed, it waits for that like everybody's. */
+Test(kept, what_the_fallen_gives_back_too_soon_is_quarantined)
+{
+    struct child c = kept_make(1);
+    handle_t dma, m = fall_with_dma(&c, &dma);
+    run_as(root_thread());
+    expect_ok(sys(process_start, c.handle, 0, 0));
+    c.thread = thread_of(c.process);
+    run_as(c.thread);
+    expect_ok(sys(cap_delete, m));
+    cr_assert_eq(dma_quarantined_pages(), 4);
+    expect_ok(sys(dma_attach, dma));
+    expect_ok(sys(dma_reset_done, dma));
+    cr_assert_eq(dma_quarantined_pages(), 0);
+}
+
+/* The same for one that is ended for good before anybody reset the device. */
+Test(kept, what_the_fallen_leaves_at_its_end_is_quarantined)
+{
+    struct child c = kept_make(1);
+    handle_t dma;
+    (void)fall_with_dma(&c, &dma);
+    run_as(root_thread());
+    expect_ok(sys(process_destroy, c.handle));
+    cr_assert_eq(dma_quarantined_pages(), 4);
+}

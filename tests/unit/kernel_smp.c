@@ -225,3 +225,71 @@ Test(smp, two_cpus_use_up_one_budget_twice_as_fast)
     cr_assert_eq(c.thread->priority, 0);
     cr_assert_eq(second->priority, 0);
 }
+
+static struct child child_with(uint32_t service, uint32_t priority, uint64_t mask)
+{
+    struct child c;
+    c.handle = make(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, TEST_QUOTA, TAG_MAKE(service, 1),
+                    SCHED_MAKE(priority, 0, 0), mask);
+    c.process = (struct process *)object_at(current()->process, c.handle);
+    return c;
+}
+
+/* Who is kicked may kick another in turn. */
+static void settle_kicked(void)
+{
+    for (uint32_t i = CPUS; i-- > 0;) host_cpu(i);
+    settle();
+}
+
+/* It was kicked for a thread while it waited for the lock, with an interrupt that gave it something more urgent. */
+Test(smp, who_was_kicked_and_found_better_work_passes_it_on)
+{
+    handle_t own = make(notification_create, 0), irq = make(irq_create, boot_root, IRQ_GSI, 4);
+    struct child to = child_with(1, 20, 6);
+    handle_t n = grant(&to, own, RIGHT_READ, 0);
+    expect_ok(sys(irq_bind, irq, own, 1));
+    child_start(&to);
+    settle();
+    unsigned at = cpus[1].current == to.thread ? 1 : 2;
+    host_cpu(at);
+    expect_state(sys(wait, n), THREAD_WAIT);
+    host_cpu(0);
+    struct child x = child_with(2, 5, 6);
+    child_start(&x);
+    unsigned kicked = host.cpu[1].kicked ? 1 : 2, idle = 3 - kicked;
+    cr_assert(host.cpu[kicked].kicked && !host.cpu[idle].kicked);
+    host.cpu[kicked].kicked = false; /* not yet: the interrupt was there before */
+    host_cpu(kicked);
+    cr_assert(host_irq_raise(IRQ_GSI, 4));
+    cr_assert_eq(cpus[kicked].current, to.thread);
+    host.cpu[kicked].kicked = true;
+    settle_kicked();
+    cr_assert_eq(cpus[idle].current, x.thread);
+}
+
+/* The same by the short way of a call. */
+Test(smp, who_was_kicked_and_handed_over_passes_it_on)
+{
+    handle_t e = make(endpoint_create, 0);
+    struct child s = child_with(1, 20, 1u << 1), a = child_with(2, 5, 1u << 1), b = child_with(3, 6, 1u << 2);
+    handle_t es = grant(&s, e, RIGHT_READ, 0), ea = grant(&a, e, RIGHT_WRITE, 0);
+    child_start(&s);
+    settle();
+    host_cpu(1);
+    expect_state(sys(recv, es), THREAD_RECV);
+    host_cpu(0);
+    child_start(&a);
+    child_start(&b);
+    settle();
+    struct child x = child_with(4, 10, 6);
+    child_start(&x); /* more urgent than both: the less urgent one's CPU is kicked */
+    cr_assert(host.cpu[1].kicked && !host.cpu[2].kicked);
+    host.cpu[1].kicked = false;
+    host_cpu(1);
+    expect_state(sys(call, ea, 0), THREAD_REPLY);
+    cr_assert_eq(current(), s.thread);
+    host.cpu[1].kicked = true;
+    settle_kicked();
+    cr_assert_eq(cpus[2].current, x.thread);
+}

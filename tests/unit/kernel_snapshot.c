@@ -40,7 +40,7 @@ static void user_store(uint64_t at, uint64_t value)
     struct process *p = current()->process;
     uint64_t frame = host_touch((vaddr_t){at}, RIGHT_WRITE);
     if (!frame) {
-        kernel_exception(CAUSE_PAGE_FAULT, at);
+        kernel_write_fault(at);
         cr_assert_eq(current()->process, p);
         frame = host_touch((vaddr_t){at}, RIGHT_WRITE);
     }
@@ -254,7 +254,7 @@ Test(snapshot, a_write_to_text_or_to_nothing_is_a_fall)
     pair_make();
     serve();
     ask(41, INFO_REPLAYABLE);
-    kernel_exception(CAUSE_PAGE_FAULT, ELF_TEXT);
+    kernel_write_fault(ELF_TEXT);
     cr_assert_eq(kv.process->state, PROCESS_FALLEN);
     go_on();
     user_store(DATA_AT, 1);
@@ -262,7 +262,7 @@ Test(snapshot, a_write_to_text_or_to_nothing_is_a_fall)
     kernel_exception(CAUSE_PAGE_FAULT, DATA_AT); /* it may write there now: it was about to execute */
     cr_assert_eq(kv.process->state, PROCESS_FALLEN);
     go_on();
-    kernel_exception(CAUSE_PAGE_FAULT, HEAP + 64 * PAGE_SIZE);
+    kernel_write_fault(HEAP + 64 * PAGE_SIZE);
     cr_assert_eq(kv.process->state, PROCESS_FALLEN);
 }
 
@@ -381,4 +381,36 @@ Test(snapshot_smp, a_copy_made_for_somebody_else_opens_the_page)
     expect_ok(sys(process_kill, kv.handle, CAUSE_KILLED));
     expect_ok(sys(process_start, kv.handle, 0, 0));
     cr_assert_eq(user_load(kv.process, DATA_AT), 0);
+}
+
+/* Its fault waits for the kernel lock, whose holder opens the page: it may write now, and does. */
+Test(snapshot_cpus, a_fault_that_another_cpu_has_dealt_with_is_none)
+{
+    boot_cpus(2);
+    endpoint = make(endpoint_create, 0);
+    kv = kept_make(1, 1u << 1);
+    kv_endpoint = grant(&kv, endpoint, RIGHT_READ, 0);
+    handle_t call = make(cap_derive, endpoint, RIGHT_WRITE | RIGHT_GRANT, 1);
+    child_start(&kv);
+    host_cpu(1);
+    handle_t m = make(memory_create, 0, 1, 0);
+    expect_ok(sys(memory_map, 0, m, HEAP, 0, 1, RIGHT_READ | RIGHT_WRITE));
+    expect_state(sys(reply_recv_snapshot, kv_endpoint), THREAD_RECV);
+    host_cpu(0);
+    client.handle = make(process_create, boot_image, IMAGE_FILE, ELF_FILE_BYTES, TEST_QUOTA, TAG_MAKE(2, 1),
+                         SCHED_MAKE(5, 0, 0), 2);
+    client.process = (struct process *)object_at(process_root, client.handle);
+    client_endpoint = grant(&client, call, RIGHT_WRITE, 0);
+    child_start(&client);
+    host_cpu(1);
+    cr_assert_eq(current(), client.thread);
+    expect_state(sys(call, client_endpoint, 0), THREAD_REPLY);
+    cr_assert_eq(current(), kv.thread);
+    cr_assert_eq(host_touch((vaddr_t){HEAP}, RIGHT_WRITE), 0); /* and is on its way to the lock */
+    host_cpu(0);
+    expect_ok(sys(inject, boot_inject, kv.handle, INJECT_POKE, HEAP, 77, 8));
+    host_cpu(1);
+    kernel_write_fault(HEAP);
+    cr_assert_eq(kv.process->state, PROCESS_RUNNING);
+    cr_assert_neq(host_touch((vaddr_t){HEAP}, RIGHT_WRITE), 0);
 }

@@ -21,11 +21,11 @@
         jc      71f
 72:
         .subsection 1
-71:     subq    $8, %rsp
+71:     pushq   %rsi
         pushq   %rdi
         call    lock_wait
         popq    %rdi
-        addq    $8, %rsp
+        popq    %rsi
         jmp     72b
         .previous
         .endm
@@ -153,6 +153,7 @@ trap_common:
         movq    40(%rsp), %rcx
         movq    %rcx, CONTEXT_RSP(%rax)
         movl    (%rsp), %edi
+        movl    8(%rsp), %esi
         movq    %gs:CPU_STACK, %rsp
         pushq   $2                      /* the user's AC (it would switch off SMAP) and DF go */
         popfq

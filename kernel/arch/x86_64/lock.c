@@ -61,7 +61,7 @@ void arch_kick(struct cpu *c) { apic_send(c->arch.apic_id, VECTOR_KICK); }
 
 /* What entry.S calls with the lock held. One CPU has nothing to wait for and pays nothing for the figures. */
 struct context *(*enter_syscall)(void) = kernel_syscall;
-struct context *(*enter_user_trap)(uint32_t vector) = trap_user;
+struct context *(*enter_user_trap)(uint32_t vector, uint32_t error) = trap_user;
 struct context *(*enter_interrupt)(uint32_t vector) = trap_interrupt;
 
 static struct context *timed(struct context *next, uint64_t since)
@@ -76,10 +76,10 @@ static struct context *syscall_timed(void)
     return timed(kernel_syscall(), since);
 }
 
-static struct context *user_trap_timed(uint32_t vector)
+static struct context *user_trap_timed(uint32_t vector, uint32_t error)
 {
     uint64_t since = arch_tsc();
-    return timed(trap_user(vector), since);
+    return timed(trap_user(vector, error), since);
 }
 
 static struct context *interrupt_timed(uint32_t vector)

@@ -12,6 +12,8 @@
 #define RFLAGS_TF    (1ul << 8)
 #define RFLAGS_IF    (1ul << 9)
 
+#define PAGE_FAULT_WRITE 2u /* in the error code; SDM vol. 3, 4.7 */
+
 struct trap_frame { /* pushed by trap_fatal_entry, the stubs and the CPU */
     uint64_t rdx, rcx, rax;
     uint64_t vector, error;
@@ -57,11 +59,13 @@ static struct context *trap_debug(void)
     return why & DR6_STEP ? kernel_step() : kernel_exception(CAUSE_DEBUG, 0);
 }
 
-struct context *trap_user(uint32_t vector)
+/* error: of the exceptions that have one, else 0. */
+struct context *trap_user(uint32_t vector, uint32_t error)
 {
     if (vector >= 32) return trap_interrupt(vector);
     if (!arch_cpu()->current) return kernel_resume(); /* ended while this CPU waited for the lock */
     if (vector == 1) return trap_debug();
+    if (vector == 14 && (error & PAGE_FAULT_WRITE)) return kernel_write_fault(cr2_read());
     enum cause cause = cause_of[vector] ? cause_of[vector] : CAUSE_EXCEPTION;
     return kernel_exception(cause, vector == 14 ? cr2_read() : 0);
 }

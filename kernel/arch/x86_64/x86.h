@@ -105,7 +105,7 @@ void smp_start(const struct acpi *acpi, const struct handoff *h); /* fills arch_
 /* --- lock.c: waiting for the kernel lock, and how long it is held ---------------------------------------- */
 void lock_times_start(void);
 struct context *trap_interrupt(uint32_t vector);
-struct context *trap_user(uint32_t vector);
+struct context *trap_user(uint32_t vector, uint32_t error);
 
 /* --- interrupts.c: I/O APIC lines and MSI-X ------------------------------------------------------------- */
 void interrupts_init(const struct acpi *acpi);

@@ -23,12 +23,22 @@ handle_t cap_handle(const struct capability *c)
     return HANDLE_MAKE(k->first + (uint64_t)(c - k->slot), c->generation);
 }
 
-handle_t cap_next(struct process *p, handle_t h)
+/* Of a chunk's slots, those that are taken: bit i is the index i more than a multiple of 64. */
+static uint64_t chunk_taken(const struct cap_chunk *k)
+{
+    uint64_t taken = 0;
+    for (uint32_t i = 1; i < CHUNK_SLOTS; i++) taken |= (uint64_t)(k->slot[i - 1].object != NULL) << i;
+    return taken;
+}
+
+handle_t cap_next(struct process *p, handle_t h, uint64_t *taken)
 {
     for (uint32_t i = HANDLE_INDEX(h) + 1; i < p->chunk_count * CHUNK_SLOTS; i++) {
         if (i % CHUNK_SLOTS == 0) continue;
         const struct capability *c = &p->chunk[i / CHUNK_SLOTS]->slot[i % CHUNK_SLOTS - 1];
-        if (c->object) return cap_handle(c);
+        if (!c->object) continue;
+        *taken = chunk_taken(p->chunk[i / CHUNK_SLOTS]);
+        return cap_handle(c);
     }
     return 0;
 }

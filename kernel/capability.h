@@ -43,7 +43,8 @@ void cap_delete(struct capability *c);     /* with descendants; the object stays
 void cap_drop(struct capability *c);       /* cap_delete, and the object too if this is its first */
 void cap_table_destroy(struct process *p); /* every capability and page of a dead process */
 handle_t cap_handle(const struct capability *c);
-handle_t cap_next(struct process *p, handle_t h); /* behind h in the table, 0: from its start; 0: none */
+/* Behind h in the table, 0: from its start; 0: none. *taken: which of the 64 indices around it are (HANDLE_INDEX % 64). */
+handle_t cap_next(struct process *p, handle_t h, uint64_t *taken);
 struct process *cap_process(const struct capability *c);
 
 #endif

@@ -271,9 +271,11 @@ static status_t sys_cap_info(struct thread *t, struct context *c)
 
 static status_t sys_cap_next(struct thread *t, struct context *c)
 {
-    handle_t next = cap_next(t->process, c->handle);
+    uint64_t taken;
+    handle_t next = cap_next(t->process, c->handle, &taken);
     REQUIRE(next, E_NOT_FOUND);
     c->w[0] = next;
+    c->w[1] = taken;
     return OK;
 }
 

@@ -40,9 +40,30 @@ void caps_mark_saved(const uint64_t saved[KEPT_CAPS_WORDS])
     for (uint32_t i = 0; i < KEPT_CAPS_WORDS; i++) marked[i] |= saved[i];
 }
 
+/* Which capabilities there are of the next 64 indices, from *base on, that have any; false: those were all. A call of
+ * the kernel for each of thousands would be most of a restart. */
+static bool caps_next(uint32_t *base, uint64_t *there)
+{
+    struct sys_result r = sys_cap_next(*base == 0 ? 0 : HANDLE_MAKE(*base - 1, 0));
+
+    *base = HANDLE_INDEX(r.value) % SLOTS / 64 * 64;
+    *there = r.value1;
+    return r.status == OK;
+}
+
+/* One that was swept may have taken others with it. */
+static void caps_sweep_one(uint32_t index, void (*stray)(handle_t h))
+{
+    struct sys_result r = sys_cap_next(HANDLE_MAKE(index - 1, 0));
+
+    if (r.status == OK && HANDLE_INDEX(r.value) == index) stray(r.value);
+}
+
 void caps_save(uint64_t saved[KEPT_CAPS_WORDS])
 {
-    for (struct sys_result r = {0}; (r = sys_cap_next(r.value)).status == OK;) caps_mark(r.value);
+    uint64_t there;
+
+    for (uint32_t base = 0; caps_next(&base, &there); base += 64) marked[base / 64] |= there;
     memcpy(saved, marked, sizeof(marked));
     memset(marked, 0, sizeof(marked));
 }
@@ -50,10 +71,12 @@ void caps_save(uint64_t saved[KEPT_CAPS_WORDS])
 void caps_sweep(void (*stray)(handle_t h))
 {
     const struct startup *s = startup();
+    uint64_t there;
 
     caps_mark(((struct kept *)USER_KEPT)->memory);
     for (uint32_t i = 0; i < s->cap_count && i < STARTUP_CAPS; i++) caps_mark(s->cap[i].handle);
-    for (struct sys_result r = {0}; (r = sys_cap_next(r.value)).status == OK;)
-        if (!(marked[HANDLE_INDEX(r.value) % SLOTS / 64] >> HANDLE_INDEX(r.value) % 64 & 1)) stray(r.value);
+    for (uint32_t base = 0; caps_next(&base, &there); base += 64)
+        for (uint64_t left = there & ~marked[base / 64]; left != 0; left &= left - 1)
+            caps_sweep_one(base + (uint32_t)__builtin_ctzl(left), stray);
     memset(marked, 0, sizeof(marked));
 }

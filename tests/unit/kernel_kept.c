@@ -175,13 +175,17 @@ Test(kept, each_capability_once_and_no_other)
     handle_t made[200], h = 0;
     for (unsigned i = 0; i < 200; i++) made[i] = make(notification_create, 0);
     for (unsigned i = 0; i < 200; i += 3) expect_ok(sys(cap_delete, made[i]));
-    uint32_t seen = 0;
+    uint32_t seen = 0, of_groups = 0;
     for (struct result r; (r = sys(cap_next, h)).status == OK; h = r.w[0]) {
         cr_assert(cap_lookup(process_root, r.w[0]));
         cr_assert_gt(HANDLE_INDEX(r.w[0]), HANDLE_INDEX(h));
+        uint64_t group = HANDLE_INDEX(r.w[0]) / 64;
+        if (group != HANDLE_INDEX(h) / 64 || h == 0) of_groups += (uint32_t)__builtin_popcountl(r.w[1]);
+        cr_assert(r.w[1] >> HANDLE_INDEX(r.w[0]) % 64 & 1);
         seen++;
     }
     cr_assert_eq(seen, process_root->handle_count);
+    cr_assert_eq(of_groups, seen);
     expect_status(sys(cap_next, ~0ul), E_NOT_FOUND);
 }
 

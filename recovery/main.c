@@ -23,6 +23,7 @@ static handle_t trace, supervisor, endpoint;
 static bool again; /* the request was in hand when one fell */
 static uint64_t tick_ns;
 static bool ticking;
+static bool sweeps; /* capabilities have not been looked through since a fall */
 
 static const char *service_name(uint32_t service) { return core.manifest->service[service].name; }
 
@@ -62,10 +63,10 @@ static void sessions_release(struct server *v)
     }
 }
 
-/* Watching costs a timer interrupt a tick: only while there is a session. */
+/* Watching costs a timer interrupt a tick: only while there is a session, or something else to do then. */
 static void watch_start(void)
 {
-    if (ticking || tick_ns == 0 || core.sessions == 0) return;
+    if (ticking || tick_ns == 0 || (core.sessions == 0 && !sweeps)) return;
     ticking = sys_timer_arm(keep->timer, clock_ns() + tick_ns) == OK;
 }
 
@@ -317,11 +318,52 @@ static void watch_service(uint32_t service, uint64_t now)
     if (verdict == WATCH_LOST_IRQ) complain(service, CAUSE_LOST_IRQ);
 }
 
+static void stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with another */ }
+
+static void known_mark(void)
+{
+    caps_mark(keep->tables);
+    caps_mark(keep->notification);
+    caps_mark(keep->timer);
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct session_objects *o = &keep->session_objects[i];
+        for (int n = 0; n < PARTS; n++) {
+            caps_mark(o->memory[n]);
+            caps_mark(o->driver[n]);
+            caps_mark(o->client[n]);
+        }
+        caps_mark(o->notification);
+    }
+    for (uint32_t i = 0; i < core.manifest->service_count; i++) {
+        const struct server_objects *o = &keep->server_objects[i];
+        const handle_t own[] = {o->doorbell,
+                                o->doorbell_driver,
+                                o->doorbell_client,
+                                o->staging,
+                                o->staging_driver,
+                                o->checkpoint,
+                                o->next,
+                                o->aside};
+        for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
+    }
+}
+
+/* After a fall: capabilities that nobody knows of. How long that takes goes with the number of services, so it waits until
+ * recovery serves again; between two requests is as good as before the first. */
+static void sweep(void)
+{
+    if (!sweeps) return;
+    known_mark();
+    caps_sweep(stray);
+    sweeps = false;
+}
+
 static void tick(void)
 {
     uint64_t now = clock_ns();
 
     ticking = false;
+    sweep();
     for (uint32_t i = 0; i < core.manifest->service_count; i++)
         if (core.server[i].used != 0) watch_service(i, now);
     watch_start();
@@ -466,8 +508,6 @@ static status_t tables_make(const struct manifest *manifest)
     return OK;
 }
 
-static void stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with another */ }
-
 static status_t begin(void)
 {
     const struct manifest *manifest;
@@ -485,34 +525,6 @@ static status_t begin(void)
     keep->timer = r.value;
     __atomic_store_n(&keep->kept.phase, PHASE_SERVES, __ATOMIC_SEQ_CST);
     return OK;
-}
-
-static void known_mark(void)
-{
-    caps_mark(keep->tables);
-    caps_mark(keep->notification);
-    caps_mark(keep->timer);
-    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
-        const struct session_objects *o = &keep->session_objects[i];
-        for (int n = 0; n < PARTS; n++) {
-            caps_mark(o->memory[n]);
-            caps_mark(o->driver[n]);
-            caps_mark(o->client[n]);
-        }
-        caps_mark(o->notification);
-    }
-    for (uint32_t i = 0; i < core.manifest->service_count; i++) {
-        const struct server_objects *o = &keep->server_objects[i];
-        const handle_t own[] = {o->doorbell,
-                                o->doorbell_driver,
-                                o->doorbell_client,
-                                o->staging,
-                                o->staging_driver,
-                                o->checkpoint,
-                                o->next,
-                                o->aside};
-        for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
-    }
 }
 
 /* A session that its client was not told of is closed: the client asks for one again. */
@@ -542,8 +554,7 @@ static status_t go_on(void)
     for (uint32_t i = 0; i < manifest->service_count; i++)
         server_checkpoint_move(&keep->server_objects[i], &core.server[i]);
     recovery_resume(&core);
-    known_mark();
-    caps_sweep(stray);
+    sweeps = true;
     sessions_look();
     log_line("recovery: goes on with %u sessions", core.sessions);
     return OK;

@@ -4,6 +4,7 @@ check finds what it is there to find, missing packages are named."""
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -182,8 +183,10 @@ def test_a_soak_goes_on_after_a_failure_and_says_which(tmp_path):
 
 
 def test_an_interrupted_soak_says_what_it_did_not_run(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may ignore it
     rows = soak.soak({"first": ["true"], "second": ["sh", "-c", f"kill -INT {os.getpid()}; exec sleep 60"],
                       "third": ["true"]}, tmp_path, lambda *_, **__: None)
+    signal.signal(signal.SIGINT, before)
     assert [state for _, state, _, _ in rows] == ["passed", "interrupted", "not run"]
     assert "not run" in (tmp_path / "summary.txt").read_text()
 

@@ -8,7 +8,7 @@
 #include "types.h"
 
 #define MANIFEST_MAGIC    0x31494e414d504f43ul /* "COPMANI1" */
-#define MANIFEST_VERSION  4
+#define MANIFEST_VERSION  5
 #define MANIFEST_SERVICES 2048
 #define MANIFEST_DEPENDS  8
 #define MANIFEST_PORTS    2
@@ -87,6 +87,7 @@ struct manifest_service {
     uint32_t memory_warn_pct; /* of quota_pages: grown beyond, it is taken to leak; 0: whatever it uses */
     uint32_t irq_limit;       /* interrupts within 10 ms, each of irq[]; 0: the kernel's default */
     uint32_t cpus;            /* bit n: may run on CPU n; 0: on all */
+    uint32_t session_pages;   /* of recovery's quota, that all its sessions may hold together */
     uint16_t depend_count, call_count, session_count, port_count, irq_count, pci_count;
     struct manifest_depend depend[MANIFEST_DEPENDS];
     uint16_t call[MANIFEST_DEPENDS];    /* services whose endpoint it may call */

@@ -23,6 +23,7 @@ enum flood_kind { /* w0 of HOSTILE_FLOOD */
                   FLOOD_MAPPINGS,
                   FLOOD_MARKS,
                   FLOOD_REQUESTS,
+                  FLOOD_SESSIONS,
                   FLOOD_LONGEST, /* no flood: the longest system calls, one of each */
 };
 

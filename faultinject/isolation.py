@@ -27,8 +27,8 @@ BOOT_SECONDS = 300
 ANSWER_SECONDS = 60
 SLACK = 20  # a run may take as many times what was asked: the guest's seconds are an emulator's
 KINDS = {1: "spawn", 2: "calls", 3: "signals", 4: "capabilities", 5: "memory", 6: "timers", 7: "log", 8: "mappings",
-         9: "marks", 10: "requests"}  # enum flood_kind
-LONGEST = 11
+         9: "marks", 10: "requests", 11: "sessions"}  # enum flood_kind
+LONGEST = 12
 SERIES = ("echo", "supervisor", "read")
 RATIO_MAX = 2.0
 STORMS = 3  # system/hostile.toml
@@ -122,6 +122,8 @@ class Run:
         while True:
             value = self.log.wait("meter", ANSWER_SECONDS + SLACK * seconds)
             if "done" in value:
+                if value["session"]:
+                    self.problems.append(f"the meter was refused a session: {status_name(value['session'])}")
                 return found
             found[value["name"]] = value
 

@@ -16,6 +16,7 @@ struct block_session {
     handle_t doorbell;     /* the driver's notification, to signal */
     handle_t notification; /* ours */
     uint64_t bits;         /* our bits in it */
+    handle_t ends; /* with the session: the notification if it is of our making, or what was sent of it */
     uint32_t slots;
     uint64_t busy;       /* bit i: slot i is pending or not yet taken */
     uint64_t submitted;  /* bit i: slot i is filled and the driver not told yet */

@@ -62,8 +62,12 @@ status_t block_open(struct block_session *s, const char *service, uint32_t slots
     m.w[2] = slots;
     m.w[3] = data_bytes;
     status_t status = session_notification(&s->notification, &m.w[7]);
+    s->ends = notification == 0 ? s->notification : m.w[7];
     if (status == OK) status = service_call(cap_find("recovery"), RECOVERY_OPEN, &m);
-    if (status != OK) return status;
+    if (status != OK) {
+        if (s->ends != 0) (void)sys_cap_delete(s->ends);
+        return status;
+    }
     s->id = m.w[0];
     s->driver_bit = m.w[1];
     s->bits = m.w[2];
@@ -201,5 +205,9 @@ status_t block_close(struct block_session *s)
     struct message m = {.info = INFO_REPLAYABLE, .w = {s->id}};
 
     if (s->busy != 0) return E_BUSY;
-    return service_call(cap_find("recovery"), RECOVERY_CLOSE, &m);
+    status_t status = service_call(cap_find("recovery"), RECOVERY_CLOSE, &m);
+    if (status != OK) return status;
+    (void)sys_cap_delete(s->doorbell);
+    (void)sys_cap_delete(s->ends);
+    return OK;
 }

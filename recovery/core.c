@@ -70,13 +70,19 @@ static bool session_shape_valid(uint64_t class, uint64_t slots, uint64_t data_by
            data_bytes <= SESSION_DATA_MAX;
 }
 
-static uint32_t client_sessions(const struct recovery *r, uint32_t client)
+/* All of it is recovery's to pay: without this rule a client could take what belongs to everybody. */
+static bool client_may_hold(const struct recovery *r, uint32_t client, uint64_t data_bytes)
 {
+    uint64_t pages = SESSION_OWN_PAGES + PAGES_FOR(data_bytes);
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < SESSIONS_MAX; i++)
-        if (r->session[i].state != SESSION_FREE && TAG_SERVICE(r->session[i].client) == client) n++;
-    return n;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct rsession *s = &r->session[i];
+        if (s->state == SESSION_FREE || TAG_SERVICE(s->client) != client) continue;
+        pages += SESSION_OWN_PAGES + PAGES_FOR(s->data_bytes);
+        n++;
+    }
+    return n < CLIENT_SESSIONS_MAX && pages <= r->manifest->service[client].session_pages;
 }
 
 static struct rsession *session_free_find(struct recovery *r)
@@ -96,7 +102,7 @@ status_t recovery_open(struct recovery *r, tag_t client, uint64_t service, uint6
     if (!session_shape_valid(class, slots, data_bytes)) return E_ARGUMENT;
     struct server *v = &r->server[service];
     if (v->generation != 0 && v->class != class) return E_ARGUMENT;
-    if (client_sessions(r, who) >= CLIENT_SESSIONS_MAX) return E_QUOTA;
+    if (!client_may_hold(r, who, data_bytes)) return E_QUOTA;
     struct rsession *s = session_free_find(r);
     uint64_t room = ~v->used & ((1ul << DOORBELL_SESSIONS) - 1);
     if (s == NULL || room == 0) return E_NO_SLOTS;

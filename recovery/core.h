@@ -16,6 +16,8 @@
 
 #define SESSIONS_MAX        128u
 #define CLIENT_SESSIONS_MAX 16u
+#define SESSION_OWN_PAGES \
+    4u /* beside its data: request, ledger, hint; and the kernel's objects, less than a page */
 
 /* FREE -> OPEN (recovery_open) -> CLOSING (recovery_close: the driver may still have it mapped) -> FREE
  * (recovery_free, once recovery_session_releasable). */
@@ -132,7 +134,8 @@ void recovery_resume(struct recovery *r);
 /* --- Sessions (core.c) --------------------------------------------------------------------------- */
 
 /* A free session for this client, all fields but the mappings filled. E_RIGHTS: the manifest does not
- * name the service; E_ARGUMENT: sizes or class; E_QUOTA: too many of the client's; E_NO_SLOTS. */
+ * name the service; E_ARGUMENT: sizes or class; E_QUOTA: too many of the client's, or more pages in them than the
+ * manifest gives it; E_NO_SLOTS. A closed session counts until its driver let go of it: its memory is still there. */
 status_t recovery_open(struct recovery *r, tag_t client, uint64_t service, uint64_t class, uint64_t slots,
                        uint64_t data_bytes, struct rsession **out) MUST_USE;
 void recovery_close(struct rsession *s);

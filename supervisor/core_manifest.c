@@ -64,6 +64,7 @@ static const char *check_policy(const struct manifest_service *s)
     if (s->budget_us > s->budget_period_us || s->budget_period_us >= 1u << 28) return "budget out of range";
     if (s->memory_warn_pct > 100) return "memory_warn_pct out of range";
     if (s->quota_pages == 0 || s->quota_pages > 1u << 20) return "quota out of range";
+    if (s->session_pages > 1u << 20) return "session_pages out of range";
     return NULL;
 }
 

@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 MAGIC = 0x31494E414D504F43  # "COPMANI1"
-VERSION = 4
+VERSION = 5
 NAME_MAX = 24
 SERVICES_MAX = 2048
 DEPENDS_MAX = 8
@@ -35,6 +35,8 @@ INTENSITY_MAX = 100  # SUPERVISOR_INTENSITY_MAX in supervisor/core.h
 MS_MAX = 3_600_000
 SUPERVISOR = "supervisor"
 SUPERVISOR_PRIORITY = 30
+# Of recovery's own quota: its image and tables, and for each service two checkpoints, one put aside, a staging area.
+RECOVERY_PAGES, RECOVERY_SERVICE_PAGES = 160, 6
 
 FLAGS = {  # key of a program or system manifest -> enum service_flags
     "endpoint": 1, "driver": 2, "log": 4, "trace": 8, "inject": 16, "root": 32, "image_access": 64,
@@ -48,7 +50,7 @@ DEPEND = {"hold-and-replay": 0, "restart-with": 1}
 HEADER = struct.Struct("<QIIIHH")  # struct manifest up to group[]
 GROUP = struct.Struct(f"<{NAME_MAX}sHHII")
 SERVICE = struct.Struct(
-    f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "10I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
+    f"<{NAME_MAX}s{NAME_MAX}sI2H" "5I4H" "11I" "6H" f"{2 * DEPENDS_MAX}H{DEPENDS_MAX}H{DEPENDS_MAX}H"
     f"{2 * PORTS_MAX}H{IRQS_MAX}H{4 * PCI_MAX}H" "128s")
 
 
@@ -235,6 +237,7 @@ BOTH = {  # in a program manifest; the system manifest may replace it
     "cpus": many(integer(0, CPUS_MAX - 1), CPUS_MAX),
     "calls": many(reference, DEPENDS_MAX),
     "sessions": many(reference, DEPENDS_MAX),
+    "session_pages": integer(8, 1 << 20),
 }
 PROGRAM = BOTH | {key: boolean for key in FLAGS if key not in ("optional", "dma", "spare")} | {
     "session": choice("block", "stream"),
@@ -275,7 +278,7 @@ FALLBACK = {
     "restart": "permanent", "intensity": 5, "period_ms": 10000, "backoff_initial_ms": 0,
     "backoff_max_ms": 0, "backoff_factor_pct": 200, "backoff_jitter_pct": 0, "stable_ms": 0, "breaker": 0,
     "on_give_up": "degraded", "watchdog_ms": 0, "start_timeout_ms": 5000, "probation_ms": 1000, "memory_warn_pct": 95, "quota_pages": 256, "priority": 10,
-    "budget_us": 0, "budget_period_us": 0, "cpus": [], "calls": [], "sessions": [], "pci": [], "ports": [], "irq": [], "irq_limit": 0,
+    "budget_us": 0, "budget_period_us": 0, "cpus": [], "calls": [], "sessions": [], "session_pages": 256, "pci": [], "ports": [], "irq": [], "irq_limit": 0,
     "depends": [], "group": None, "args": "", "session": None,
 } | {key: False for key in FLAGS}
 
@@ -476,6 +479,7 @@ def check_system(source, services, problems):
         check_numbers(s, problems)
     check_recovery(source, services, problems)
     check_shared(services, problems)
+    check_session_pages(services, problems)
 
 
 def known_names(services):
@@ -566,6 +570,20 @@ def check_recovery(source, services, problems):
         if len(s.edges) > DEPENDS_MAX:
             problems.add(*s.place("depends"), f"`{s.name}` has {len(s.edges)} dependencies, recovery included",
                          f"at most {DEPENDS_MAX}")
+
+
+def check_session_pages(services, problems):
+    """Sessions are recovery's memory: what their clients may hold of it in all, and its own need, fit its quota."""
+    clients = [s for s in services.values() if s["sessions"]]
+    if "recovery" not in services or not clients:
+        return
+    quota = services["recovery"]["quota_pages"]
+    own = RECOVERY_PAGES + RECOVERY_SERVICE_PAGES * (len(services) + 1)
+    total = sum(s["session_pages"] for s in clients)
+    if own + total > quota:
+        most = max(clients, key=lambda s: s["session_pages"])
+        problems.add(*most.place("session_pages"), f"`session_pages` of {len(clients)} services with sessions are {total}",
+                     f"at most {max(quota - own, 0)} in all: recovery's quota_pages, {quota}, without {own} for itself")
 
 
 def check_shared(services, problems):
@@ -688,7 +706,7 @@ def pack_service(row, index, group_index):
         row["backoff_max_ms"], row["stable_ms"], row["backoff_factor_pct"], row["backoff_jitter_pct"],
         row["breaker"], GIVE_UP[row["on_give_up"]], row["watchdog_ms"], row["start_timeout_ms"], row["probation_ms"],
         row["priority"], row["budget_us"], row["budget_period_us"], row["quota_pages"], row["memory_warn_pct"], row["irq_limit"],
-        sum(1 << cpu for cpu in set(row["cpus"])), len(row["depends"]),
+        sum(1 << cpu for cpu in set(row["cpus"])), row["session_pages"], len(row["depends"]),
         len(row["calls"]), len(row["sessions"]), len(row["ports"]), len(row["irq"]), len(row["pci"]),
         *pad(depends, 2 * DEPENDS_MAX), *pad([index[c] for c in row["calls"]], DEPENDS_MAX),
         *pad([index[c] for c in row["sessions"]], DEPENDS_MAX), *pad(ports, 2 * PORTS_MAX),

@@ -177,14 +177,30 @@ static void flood_requests(void)
     }
 }
 
+/* As much of recovery's memory as we are given, in large sessions and small ones, held while we ask for more. */
+static void flood_sessions(void)
+{
+    static struct block_session s[16];
+    uint32_t open = 0;
+
+    while (going())
+        for (uint64_t bytes = SESSION_DATA_MAX; bytes >= BLOCK_BYTES; bytes /= 4) {
+            struct block_session more, *to = open < 16 ? &s[open] : &more;
+            if (attempt(block_open(to, "virtio_blk", 1, bytes, 0)) && to != &more) open++;
+        }
+    while (open)
+        if (block_close(&s[--open]) != OK) log_line("hostile: an idle session does not close");
+}
+
 /* --- The run -------------------------------------------------------------------------------------------------- */
 
 static void (*const kinds[])(void) = {
-    [FLOOD_LONGEST] = longest_run,   [FLOOD_SPAWN] = flood_spawn,
-    [FLOOD_SIGNALS] = flood_signals, [FLOOD_CAPABILITIES] = flood_capabilities,
-    [FLOOD_MEMORY] = flood_memory,   [FLOOD_TIMERS] = flood_timers,
-    [FLOOD_LOG] = flood_log,         [FLOOD_MAPPINGS] = flood_mappings,
-    [FLOOD_MARKS] = flood_marks,     [FLOOD_REQUESTS] = flood_requests,
+    [FLOOD_LONGEST] = longest_run,     [FLOOD_SPAWN] = flood_spawn,
+    [FLOOD_SIGNALS] = flood_signals,   [FLOOD_CAPABILITIES] = flood_capabilities,
+    [FLOOD_MEMORY] = flood_memory,     [FLOOD_TIMERS] = flood_timers,
+    [FLOOD_LOG] = flood_log,           [FLOOD_MAPPINGS] = flood_mappings,
+    [FLOOD_MARKS] = flood_marks,       [FLOOD_REQUESTS] = flood_requests,
+    [FLOOD_SESSIONS] = flood_sessions,
 };
 
 /* A thread does not return: it waits until it is deleted. */

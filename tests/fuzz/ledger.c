@@ -17,6 +17,7 @@ static void world_make(bool stream)
     world.manifest = (void *)manifest;
     world.manifest->service_count = SERVICES;
     world.manifest->service[CLIENT].session_count = 2;
+    world.manifest->service[CLIENT].session_pages = 2048;
     world.manifest->service[CLIENT].session[0] = DISK;
     world.manifest->service[CLIENT].session[1] = SERIAL;
     memset(world.server, 0, sizeof world.server);

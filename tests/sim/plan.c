@@ -77,6 +77,7 @@ static void edges_choose(uint32_t i)
     if (plan.role[i] == ROLE_DRIVER || plan.role[i] == ROLE_CLIENT) depend(i, RECOVERY, on_recovery);
     if (plan.role[i] == ROLE_CLIENT) {
         entry(i)->session_count = 1;
+        entry(i)->session_pages = 64;
         entry(i)->session[0] = (uint16_t)plan.serves[i];
         depend(i, plan.serves[i], one_in(4) ? DEPEND_RESTART_WITH : DEPEND_HOLD_AND_REPLAY);
     }

@@ -8,7 +8,8 @@ from faultinject import isolation, witness
 
 SEED = 11
 # What ends a flood for certain; log lines and mappings meet theirs only on a fast machine (unit tests).
-BOUNDED = {"spawn": "E_QUOTA", "capabilities": "E_NO_SLOTS", "memory": "E_QUOTA", "timers": "E_QUOTA", "marks": "E_QUOTA"}
+BOUNDED = {"spawn": "E_QUOTA", "capabilities": "E_NO_SLOTS", "memory": "E_QUOTA", "timers": "E_QUOTA", "marks": "E_QUOTA",
+           "sessions": "E_QUOTA"}
 
 
 def test_nothing_is_gained_and_nobody_is_disturbed(tmp_path):

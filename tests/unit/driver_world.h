@@ -366,6 +366,7 @@ static void world_make(unsigned seed)
     world.manifest = calloc(1, sizeof(struct manifest) + SERVICES * sizeof(struct manifest_service));
     world.manifest->service_count = SERVICES;
     world.manifest->service[CLIENT].session_count = 1;
+    world.manifest->service[CLIENT].session_pages = 2048;
     world.manifest->service[CLIENT].session[0] = DISK;
     recovery_init(&world.core, world.manifest, world.server);
     sem_init(&world.go, 0, 0);

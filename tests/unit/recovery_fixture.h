@@ -24,6 +24,7 @@ static inline struct fixture *fixture_make(void)
     f->manifest = calloc(1, sizeof(struct manifest) + SERVICES * sizeof(struct manifest_service));
     f->manifest->service_count = SERVICES;
     f->manifest->service[CLIENT].session_count = 2;
+    f->manifest->service[CLIENT].session_pages = 2048;
     f->manifest->service[CLIENT].session[0] = DISK;
     f->manifest->service[CLIENT].session[1] = SERIAL;
     recovery_init(&f->core, f->manifest, f->server);

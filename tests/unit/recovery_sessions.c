@@ -52,6 +52,42 @@ Test(sessions, quota_a_client)
     cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, 512), E_QUOTA);
 }
 
+static struct rsession *opened(uint64_t bytes)
+{
+    struct rsession *s = NULL;
+
+    cr_assert_eq(recovery_open(&f->core, TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, bytes, &s), OK);
+    s->request = (const void *)f->pages[0]; /* whole */
+    return s;
+}
+
+Test(sessions, memory_a_client)
+{
+    f->manifest->service[CLIENT].session_pages = 2 * SESSION_OWN_PAGES + 1024 + 8;
+    struct rsession *s = opened(SESSION_DATA_MAX);
+
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, SESSION_DATA_MAX), E_QUOTA);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), SERIAL, SESSION_BLOCK, 1, 9 * PAGE_SIZE), E_QUOTA,
+                 "the sum over all its servers");
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), SERIAL, SESSION_BLOCK, 1, 8 * PAGE_SIZE - 1), OK);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, 1), E_QUOTA, "not one page more");
+    recovery_free(&f->core, s);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, SESSION_DATA_MAX), OK);
+}
+
+Test(sessions, memory_that_a_driver_still_has_is_its_clients)
+{
+    f->manifest->service[CLIENT].session_pages = 2 * (SESSION_OWN_PAGES + 1);
+    struct rsession *s = opened(PAGE_SIZE);
+
+    attach(f, DISK, 1, SESSION_BLOCK);
+    cr_assert_eq(recovery_session_get(&f->core, TAG_MAKE(DISK, 1), 0, 0, &s), OK);
+    recovery_close(s);
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 2), DISK, SESSION_BLOCK, 1, PAGE_SIZE), OK,
+                 "room for the next one's");
+    cr_assert_eq(open_as(TAG_MAKE(CLIENT, 2), DISK, SESSION_BLOCK, 1, PAGE_SIZE), E_QUOTA);
+}
+
 Test(sessions, ids_are_never_reused)
 {
     uint64_t last = 0;

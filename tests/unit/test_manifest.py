@@ -15,7 +15,7 @@ manifest = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(manifest)
 
 PROGRAMS = {
-    "recovery": "recovery = true\nendpoint = true\n",
+    "recovery": "recovery = true\nendpoint = true\nquota_pages = 6000\n",
     "echo": "endpoint = true\n",
     "disk": 'driver = true\nsession = "block"\npci = [{ vendor = 0x1af4, device = 0x1042 }]\n',
     "uart": 'driver = true\nsession = "stream"\nports = [{ base = 0x3f8, count = 8 }]\nirq = [4]\n',
@@ -124,6 +124,9 @@ MISTAKES = {
     "all instances at once": (S + service("a", "echo", "instances = 20") + service("b", "plain", "calls = ['a']"), {}, "s.toml:8: service `b`: unknown service `a` in `calls`", "one of recovery, a.0 to a.19, b"),
     "no such instance": (S + service("a", "echo", "instances = 20") + service("b", "plain", "depends = [{on='a.20',kind='restart-with'}]"), {}, "s.toml:8: unknown service `a.20` in `depends`", "a.0 to a.19"),
     "dot in a name": (S + '[service."a.1"]\nuse = "plain"\n', {}, "s.toml:", "a-z"),
+    "session pages": (S + service("u", "uart") + service("a", "plain", "sessions = ['u']", "session_pages = 7"), {}, "s.toml:8: `session_pages` is 7", "8 to"),
+    "more session pages than recovery has": (S + service("u", "uart") + service("a", "plain", "sessions = ['u']") + service("b", "plain", "sessions = ['u']", "# much", "session_pages = 5555"), {}, "s.toml:12: `session_pages` of 2 services with sessions are 5811", "5810 in all: recovery's quota_pages, 6000, without 190"),
+    "session pages of many": (S + service("u", "uart") + service("a", "plain", "instances = 23"), {"plain": "sessions = ['u']\n"}, "s.toml:5: `session_pages` of 23 services", "in all"),
     "program syntax": (S + service("a", "plain"), {"plain": "log = true\nx ==\n"}, "plain/manifest.toml:2: ", "TOML"),
 }
 
@@ -261,11 +264,11 @@ int main(int argc, char **argv)
         m->group[g].strategy, m->group[g].inside, m->group[g].intensity, m->group[g].period_ms);
     for (int i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%s", s->name, s->image, s->flags, s->restart, s->group,
+        printf("%s|%s|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%u|%x|%u|%s", s->name, s->image, s->flags, s->restart, s->group,
                s->intensity, s->period_ms, s->backoff_initial_ms, s->backoff_max_ms, s->stable_ms,
                s->backoff_factor_pct, s->backoff_jitter_pct, s->breaker, s->on_give_up, s->watchdog_ms,
                s->start_timeout_ms, s->probation_ms, s->priority, s->budget_us, s->budget_period_us, s->quota_pages,
-               s->memory_warn_pct, s->irq_limit, s->cpus, s->args);
+               s->memory_warn_pct, s->irq_limit, s->cpus, s->session_pages, s->args);
         for (int d = 0; d < s->depend_count; d++) printf("|d%u.%u", s->depend[d].service, s->depend[d].kind);
         for (int d = 0; d < s->call_count; d++) printf("|c%u", s->call[d]);
         for (int d = 0; d < s->session_count; d++) printf("|s%u", s->session[d]);
@@ -299,7 +302,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
                     "optional = true", "depends = [{on='uart',kind='hold-and-replay'},{on='echo',kind='restart-with'}]"))
     program = ("image = 'prog'\ndriver = true\nlog = true\ntrace = true\ninject = true\nroot = true\n"
                "image_access = true\ncontrol = true\nendpoint = true\nquota_pages = 4711\npriority = 19\n"
-               "calls = ['echo']\nsessions = ['uart']\nports = [{base=0x60,count=1},{base=0x64,count=2}]\n"
+               "calls = ['echo']\nsessions = ['uart']\nsession_pages = 21\nports = [{base=0x60,count=1},{base=0x64,count=2}]\n"
                "irq = [1, 12]\nirq_limit = 20\npci = [{vendor=0x8086,device=0x10d3},{vendor=1,device=2,nth=3}]\n")
     system, errors = house(text, all=program)
     assert not errors
@@ -307,7 +310,7 @@ def test_every_field_arrives_where_c_reads_it(house, reader):
     lines = subprocess.run([reader, "m.bin"], check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[:2] == ["group g 2 0 7 8", "group h 1 1 5 6"]
     assert lines[2].startswith("supervisor|supervisor|")
-    assert lines[6] == ("all|prog|1023|2|1|11|12|13|14|61|162|63|64|1|15|16|18|19|57|58|4711|17|20|12|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
+    assert lines[6] == ("all|prog|1023|2|1|11|12|13|14|61|162|63|64|1|15|16|18|19|57|58|4711|17|20|12|21|a=1 b=2|d3.0|d2.1|d1.1|c2|s3"
                         "|p60.1|p64.2|i1|i12|x8086.10d3.0|x1.2.3")
 
 

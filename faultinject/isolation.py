@@ -123,13 +123,14 @@ class Run:
             value = self.log.wait("meter", ANSWER_SECONDS + SLACK * seconds)
             if "done" in value:
                 if value["session"]:
-                    self.problems.append(f"the meter was refused a session: {status_name(value['session'])}")
+                    raise GuestGone(f"the meter was refused a session: {status_name(value['session'])}")
                 return found
             found[value["name"]] = value
 
     def flood(self, kind, seconds):
         """(the flood's own count, what the meter measured meanwhile)"""
         self.order("flood", kind=kind, ms=int(seconds * 1000))
+        self.log.wait("flooding", ANSWER_SECONDS + SLACK * seconds)
         measured = self.measure(seconds * 0.8)
         while not self.floods:  # it may be over before the meter is
             self.log.next(ANSWER_SECONDS + SLACK * seconds, "'flood'")

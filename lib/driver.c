@@ -130,7 +130,8 @@ static status_t session_get(struct driver *d, uint32_t index)
     if (m.w[0] == 0) return OK;
     *s = (struct driver_session){.id = m.w[0], .index = index};
     s->class = (uint32_t)(m.w[1] & 0xffff);
-    s->slots = (uint32_t)(m.w[1] >> 16);
+    s->slots = (uint32_t)(m.w[1] >> 16 & 0xffff);
+    s->owner = (uint32_t)(m.w[1] >> 32);
     s->data_bytes = m.w[2];
     s->request_memory = m.w[3];
     s->ledger_memory = m.w[4];
@@ -150,11 +151,20 @@ static void stream_pump(struct driver *d, struct driver_session *s)
     d->ops->pump(d, s);
 }
 
+static void clients_count(struct driver *d)
+{
+    uint32_t owner = d->open == 0 ? 0 : d->session[__builtin_ctzl(d->open)].owner;
+
+    d->shared = false;
+    each_session(d, s, d->open) if (s->owner != owner) d->shared = true;
+}
+
 /* The device is ready: it learns of the session, and of everything unfinished in it. */
 static uint32_t session_begin(struct driver *d, struct driver_session *s)
 {
     if (d->ops->session_open != NULL) s->refused = d->ops->session_open(d, s);
     d->open |= 1ul << s->index;
+    clients_count(d);
     if (s->class == SESSION_BLOCK) return block_replay(d, s);
     stream_pump(d, s);
     s->wake = true;
@@ -174,6 +184,7 @@ static status_t session_change(struct driver *d, struct driver_session *s)
 {
     if (s->id != 0) {
         d->open &= ~(1ul << s->index);
+        clients_count(d);
         d->closing |= 1ul << s->index;
         if (s->issued != 0) return OK; /* the device still has requests: when they are done */
         d->closing &= ~(1ul << s->index);
@@ -242,14 +253,16 @@ static void session_count_round(struct driver_session *s)
     shared_store(rounds, *rounds + 1);
 }
 
-/* One look at every session. Returns whether there was work. */
+/* One look at every session, beginning with one that was passed over. Returns whether there was work. */
 static bool driver_round(struct driver *d)
 {
     bool worked = false, room = d->room;
+    uint32_t first = d->first;
 
     d->room = false; /* set again by what completes from here on */
-    each_session(d, s, d->open)
-    {
+    d->full = d->passed = false;
+    for (uint64_t left = d->open >> first | d->open << (-first & 63); left != 0; left &= left - 1) {
+        struct driver_session *s = &d->session[(first + (uint32_t)__builtin_ctzl(left)) % 64];
         session_count_round(s);
         if (s->class == SESSION_BLOCK) {
             worked |= block_serve(d, s, room) || ((d->rung >> s->index & 1) != 0 && block_look(d, s));

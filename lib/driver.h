@@ -15,6 +15,7 @@ struct driver_session {
     status_t refused; /* session_open failed: every request fails with this */
     uint64_t data_bytes;
     handle_t client; /* to signal */
+    uint32_t owner;  /* the client's service */
     uint64_t client_bits;
     handle_t request_memory, ledger_memory, hint_memory;
     handle_t data_memory;                  /* RIGHT_DMA */
@@ -84,6 +85,11 @@ struct driver {
     bool submitted;               /* the device was given something since the last kick */
     uint64_t unheard_ns; /* since when the device is known to be done, without an interrupt; 0: it is not */
     bool room;           /* something completed since deferred requests were offered last */
+    bool shared;         /* more than one client has sessions: none has more than its share with the device */
+    bool full;           /* this round: the device took no more */
+    bool passed; /* this round: session `first` waits and got nothing, so the next round begins with it */
+    uint32_t first;
+    uint32_t most; /* requests with the device at which the session in hand gets no more */
     struct driver_session session[DOORBELL_SESSIONS];
 };
 

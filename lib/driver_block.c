@@ -7,6 +7,7 @@
 #include "driver_block.h"
 #include "atomic.h"
 
+#define CLIENT_SHARE  16u /* enough to keep a device busy, few enough to wait for */
 #define RANGE_MASK(n) ((n) >= 64 ? ~0ul : (1ul << (n)) - 1)
 
 /* One look at memory that the client can change meanwhile. */
@@ -27,6 +28,31 @@ static bool slot_same(const struct session_slot *slot, const struct session_slot
            shared_load(&slot->length) == shared_load(&copy->length) &&
            shared_load(&slot->sector) == shared_load(&copy->sector) &&
            shared_load(&slot->offset) == shared_load(&copy->offset);
+}
+
+static uint32_t client_in_flight(const struct driver *d, uint32_t owner)
+{
+    uint32_t n = 0;
+
+    for (uint64_t left = d->open | d->closing; left != 0; left &= left - 1) {
+        const struct driver_session *s = &d->session[__builtin_ctzl(left)];
+        for (uint64_t issued = s->owner == owner ? s->issued : 0; issued != 0; issued &= issued - 1) n++;
+    }
+    return n;
+}
+
+/* Before requests of a session are offered: what it gets no more of waits for a completion. Without a bound one client's
+ * requests fill the device's ring, and everybody else waits behind them. */
+static void turn_begin(struct driver *d, const struct driver_session *s)
+{
+    d->most = UINT32_MAX;
+    if (!(d->shared | d->one_by_one | d->full)) return;
+    if (d->shared) {
+        uint32_t has = client_in_flight(d, s->owner);
+        d->most = d->in_flight + (has < CLIENT_SHARE ? CLIENT_SHARE - has : 0);
+    }
+    if (d->one_by_one) d->most = 1;
+    if (d->full) d->most = 0;
 }
 
 static bool slot_pending(const struct driver_session *s, uint32_t slot, uint64_t id)
@@ -94,6 +120,8 @@ static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot
         s->issued &= ~(1ul << slot);
         s->deferred |= 1ul << slot;
         d->in_flight--;
+        d->full = true;
+        d->most = 0;
     }
 }
 
@@ -105,7 +133,7 @@ static void slot_offer(struct driver *d, struct driver_session *s, uint32_t slot
     if ((s->issued >> slot & 1) != 0) return;
     slot_copy(&s->request->slot[slot], &r);
     if (!slot_pending(s, slot, r.id)) return;
-    if ((d->one_by_one && d->in_flight != 0) || !slot_same(&s->request->slot[slot], &r))
+    if (d->in_flight >= d->most || !slot_same(&s->request->slot[slot], &r))
         s->deferred |= 1ul << slot;
     else
         slot_issue(d, s, slot, &r);
@@ -150,6 +178,7 @@ bool block_look(struct driver *d, struct driver_session *s)
 {
     uint64_t had = s->issued | s->done;
 
+    turn_begin(d, s);
     for (uint32_t i = 0; i < s->slots; i++) {
         uint64_t id = shared_load(&s->request->slot[i].id);
         if (id == 0) continue;
@@ -167,6 +196,7 @@ uint32_t block_replay(struct driver *d, struct driver_session *s)
     uint32_t issued = 0;
 
     (void)shared_take(&s->hint->submit); /* every slot is looked at anyway */
+    turn_begin(d, s);
     for (uint32_t i = 0; i < s->slots; i++) {
         const struct session_entry *entry = &s->ledger->entry[i];
         uint64_t id = shared_load(&s->request->slot[i].id);
@@ -191,8 +221,14 @@ bool block_serve(struct driver *d, struct driver_session *s, bool room)
     if (shared_load(&s->hint->submit) != 0) bits |= shared_take(&s->hint->submit);
     bits &= RANGE_MASK(s->slots);
     if (bits == 0) return false;
+    uint32_t before = d->in_flight;
     s->deferred &= ~bits;
+    turn_begin(d, s);
     for (; bits != 0; bits &= bits - 1) slot_offer(d, s, (uint32_t)__builtin_ctzl(bits));
+    if (s->deferred != 0 && d->in_flight == before && !d->passed) {
+        d->passed = true;
+        d->first = s->index;
+    }
     return true;
 }
 

@@ -116,7 +116,7 @@ static status_t handle_session_get(tag_t caller, struct message *m)
     }
     m->w[0] = s->id;
     if (held != 0) return OK;
-    m->w[1] = s->class | (uint64_t)s->slots << 16;
+    m->w[1] = s->class | (uint64_t)s->slots << 16 | (uint64_t)TAG_SERVICE(s->client) << 32;
     m->w[2] = s->data_bytes;
     for (int i = 0; i < PARTS; i++) m->w[3 + i] = objects_of(s)->driver[i];
     m->w[7] = objects_of(s)->notification;

@@ -28,6 +28,9 @@ static bool attempt(status_t status)
     return false;
 }
 
+/* From here on it can be measured what others feel. */
+static void flooding(void) { log_line("{\"flooding\":{}}"); }
+
 /* --- The kinds ---------------------------------------------------------------------------------------------- */
 
 /* Children that make children, until nothing is left; then all go and it begins again. */
@@ -146,13 +149,14 @@ static void flood_marks(void)
     while (going() || !tally.refused) (void)attempt(sys_trace_mark(0, MARK_BENCH, 0));
 }
 
-/* Reads of a disk through every session that we may open, all slots busy. Its data are not ours to write. */
+/* Reads of a disk through more slots than its ring has room for, all busy. Its data are not ours to write. */
 static void flood_requests(void)
 {
-    static struct block_session s[4];
+    static struct block_session s[8];
     uint32_t open = 0;
 
-    while (open < 4 && attempt(block_open(&s[open], "virtio_blk", DEPTH, DEPTH * BLOCK_BYTES, 0))) open++;
+    while (open < 8 && attempt(block_open(&s[open], "virtio_blk", DEPTH, DEPTH * BLOCK_BYTES, 0))) open++;
+    flooding();
     for (uint64_t sector = 0; going() && open;) {
         for (uint32_t i = 0; i < open; i++) {
             struct block_done done[DEPTH];
@@ -183,11 +187,13 @@ static void flood_sessions(void)
     static struct block_session s[16];
     uint32_t open = 0;
 
-    while (going())
+    for (bool told = false; going(); told = true) {
         for (uint64_t bytes = SESSION_DATA_MAX; bytes >= BLOCK_BYTES; bytes /= 4) {
             struct block_session more, *to = open < 16 ? &s[open] : &more;
             if (attempt(block_open(to, "virtio_blk", 1, bytes, 0)) && to != &more) open++;
         }
+        if (!told) flooding();
+    }
     while (open)
         if (block_close(&s[--open]) != OK) log_line("hostile: an idle session does not close");
 }
@@ -227,6 +233,7 @@ void flood_run(uint32_t kind, uint64_t ms)
 {
     memset(&tally, 0, sizeof(tally));
     tally.until_ns = clock_ns() + ms * MS;
+    if (kind != FLOOD_REQUESTS && kind != FLOOD_SESSIONS) flooding();
     if (kind == FLOOD_CALLS)
         flood_calls();
     else if (kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind])

@@ -109,7 +109,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             break;
         case 2: patch(&in, (uint8_t *)request.slot, SLOTS * sizeof *r); break;
         case 3: patch(&in, (uint8_t *)&hint, sizeof hint); break;
-        case 4: (void)block_serve(&d, s, what & 8); break;
+        case 4:
+            d.full = d.passed = false; /* as each round begins */
+            (void)block_serve(&d, s, what & 8);
+            break;
         case 5: device_done(slot, what & 8 ? E_IO : OK); break;
         case 6:
             if (what & 8)

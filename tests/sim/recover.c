@@ -157,7 +157,7 @@ static status_t handle_session_get(tag_t caller, struct message *m)
     m->w[0] = s->id;
     if (held != 0) return OK;
     uint32_t set = pageset_of[s - world.core.session];
-    m->w[1] = s->class | (uint64_t)s->slots << 16;
+    m->w[1] = s->class | (uint64_t)s->slots << 16 | (uint64_t)TAG_SERVICE(s->client) << 32;
     m->w[2] = s->data_bytes;
     for (uint32_t part = 0; part < 4; part++) m->w[3 + part] = HANDLE_MEMORY + set * 8 + part;
     m->w[7] = HANDLE_NOTIFICATION + TAG_SERVICE(s->client);

@@ -325,8 +325,8 @@ static status_t recovery_serves(uint16_t label, struct message *m)
             m->w[0] = 0;
             return status;
         }
-        *m = (struct message){.w = {s->id, s->class | (uint64_t)s->slots << 16, s->data_bytes, REQUEST,
-                                    LEDGER, HINT, DATA, CLIENT_NOTIFICATION}};
+        *m = (struct message){.w = {s->id, s->class | (uint64_t)s->slots << 16 | (uint64_t)CLIENT << 32,
+                                    s->data_bytes, REQUEST, LEDGER, HINT, DATA, CLIENT_NOTIFICATION}};
         return OK;
     case RECOVERY_OPEN:
         status = recovery_open(&world.core, TAG_MAKE(CLIENT, 1), m->w[0], m->w[1], m->w[2], m->w[3], &s);
@@ -356,7 +356,7 @@ static status_t service_call(handle_t endpoint, uint16_t label, struct message *
 
 /* --- The client's work ---------------------------------------------------------------------------------- */
 
-static void world_make(unsigned seed)
+static __attribute__((unused)) void world_make(unsigned seed)
 {
     memset(&world, 0, sizeof(world));
     world_lost = false;
@@ -373,7 +373,7 @@ static void world_make(unsigned seed)
     sem_init(&world.yield, 0, 0);
 }
 
-static void world_end(void)
+static __attribute__((unused)) void world_end(void)
 {
     if (world.running) {
         pthread_cancel(world.thread); /* it sleeps in sem_wait */

@@ -199,7 +199,7 @@ docs: deps ## write docs/ABI.md from abi/*.def
 format: deps ## reformat all C
 	$(build) format
 
-size: deps ## lines and bytes of the kernel
+size: deps ## lines of the kernel, bytes of the bootable image; fails above their limits
 	$(build) size
 
 doctor: options ## what this machine has, and what is missing

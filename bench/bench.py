@@ -283,7 +283,7 @@ def warm(folder, build, counted):
 
 def row(name, unit, figure):
     r = {"name": name, "unit": unit, "value": rounded(figure.value), "n": figure.n,
-         "spread": [rounded(figure.low), rounded(figure.high)]}
+         "spread": [rounded(figure.low), rounded(figure.high)], "peer": None, "peer_value": None, "ratio": None}
     if figure.p99 is not None:
         r["p99"] = rounded(figure.p99)
     if name in PEERS:
@@ -298,8 +298,8 @@ def table(rows):
     lines = [f"{'FIGURE':<20} {'VALUE':>12} {'UNIT':<5} {'N':>5} {'MIN':>12} {'MAX':>12} {'P99':>9} "
              f"{'GOAL':>14} {'RATIO':>7}  PEER"]
     for r in rows:
-        peer = f"{r['peer']}: {r['peer_value']:,}" if "peer" in r else ""
-        ratio = f"{r['ratio']:.2f}" if "peer" in r else ""
+        peer = f"{r['peer']}: {r['peer_value']:,}" if r["peer"] else ""
+        ratio = f"{r['ratio']:.2f}" if r["peer"] else ""
         p99 = f"{r['p99']:,}" if "p99" in r else ""
         goal = f"{r['goal']:,} {'met' if r['goal_met'] else 'MISSED'}" if "goal" in r else ""
         low, high = r["spread"]

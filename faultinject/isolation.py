@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs of system/hostile.toml: a hostile process attacks, or asks for more than there is, while the workload
 writes, reads and verifies and a meter measures. What came of it is judged from outside: the kernel's records

@@ -159,7 +159,7 @@ $(BUILD)/image/%/programs.mk: system/%.toml $(MANIFESTS) tools/manifest.py tools
 	$(Q)$(PYTHON) tools/manifest.py $< -o $(@D)/manifest.bin
 	$(Q)$(PYTHON) tools/manifest.py $< --list-images > $(@D)/images.txt && \
 	    for n in supervisor $$(cat $(@D)/images.txt); do echo "$(@D)/system.img: $(BUILD)/user/boot/$$n.elf"; done > $@
-ifeq ($(filter check-% size format,$(MAKECMDGOALS)),)
+ifeq ($(filter check-% format,$(MAKECMDGOALS)),)
     -include $(SYSTEMS:%=$(BUILD)/image/%/programs.mk)
 endif
 
@@ -308,8 +308,9 @@ $(BUILD)/model.ok: $(MODEL_SOURCES)
 	$(Q)touch $@
 check-size:
 	$(Q)$(PYTHON) tools/size.py --max 10000
-size: $(BUILD)/kernel/kernel.boot
-	$(Q)$(PYTHON) tools/size.py --max 10000 --elf $(BUILD)/kernel/kernel.boot
+size: $(BUILD)/image/default/boot.img
+	$(Q)$(PYTHON) tools/size.py --max 10000 --image $(BUILD)/image/default/BOOTX64.EFI $(BUILD)/kernel/kernel.boot \
+	    $(BUILD)/image/default/system.img
 
 -include $(shell find $(BUILD)/kernel $(BUILD)/user $(BUILD)/efi $(BUILD)/host $(BUILD)/tests $(BUILD)/fuzz/obj \
            $(BUILD)/fuzz/replay \

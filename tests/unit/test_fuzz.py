@@ -6,13 +6,15 @@ import pathlib
 import random
 import re
 import subprocess
+import sys
 
 import pytest
 
-import fuzz
-from tests.unit import test_manifest
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+import fuzz  # noqa: E402
+from tests.unit import test_manifest  # noqa: E402
+
 REPLAY = pathlib.Path(os.environ.get("COPPICE_BUILD", "build")) / "fuzz/replay"
 SPOILT = 1500
 SEED = int(os.environ.get("MANIFEST_SEED", "1"))

@@ -61,8 +61,9 @@ GOALS = {
     "process_create": 54600, "process_destroy": 20400, "page_map_single": 732, "page_unmap_single": 574,
     "checkpoint_1k": 2000,
     "read4k_qd1_insn": 6000, "read4k_qd32_insn": 2500, "recover_cold_insn": 300000, "recover_warm_insn": 60000,
-    "warm_to_reset": 1.5,
+    "recover_warm_us": 1000, "warm_to_reset": 1.5,
 }
+GOALS_P99 = {"recover_warm_us"}  # of the 99th percentile, not the median
 # name, unit, in the order of the table.
 ROWS = [
     ("null_syscall", "insn"), ("ipc_0w", "insn"), ("ipc_8w", "insn"), ("ipc_echo", "insn"),
@@ -74,7 +75,8 @@ ROWS = [
     ("read4k_qd1_iops", "1/s"), ("read4k_qd32_iops", "1/s"),
     ("read4k_qd1_switches", "1"), ("read4k_qd32_switches", "1"),
     ("recover_cold_insn", "insn"), ("recover_cold_us", "us"), ("recover_warm_insn", "insn"),
-    ("recover_warm_us", "us"), ("warm_to_reset", "1"), ("device_reset_insn", "insn"),
+    ("recover_warm_us", "us"), ("warm_to_reset", "1"), ("warm_to_device", "1"), ("warm_reset_us", "us"),
+    ("warm_device_us", "us"), ("warm_in_flight", "1"), ("device_reset_insn", "insn"),
     ("device_reset_us", "us"), ("boot_us", "us"), ("boot_read_us", "us"), ("idle_memory_kib", "KiB"),
 ]
 
@@ -142,6 +144,8 @@ class Recovery:
     total: int
     idle: int     # of total: nobody had anything to do but wait for the device
     reset: int    # device reset and initialisation
+    stop: int     # its bus-mastering taken, which waits for what it has under way
+    in_flight: int
     phases: dict  # as faultinject.phases names them; the idle time is taken out of the last
     warm: bool    # by a spare, and no process was made until the service served again
 
@@ -179,7 +183,10 @@ def recovery(window):
         steps["first_completion"] -= idle
     serves = next((e.tsc for e in window if e.mark == "READY" and e.b == death.service), end.tsc)
     made = any(e.event == "PROCESS_CREATE" for e in window if death.tsc < e.tsc <= serves)
-    return Recovery(end.tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"], steps, chain.warm and not made)
+    fence = {e.event: e.tsc for e in window if e.generation == death.generation and e.service == death.service}
+    stop = fence["FENCE_BUS_MASTER"] - fence["FENCE_IRQ"]
+    return Recovery(end.tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"], stop, chain.in_flight, steps,
+                    chain.warm and not made)
 
 
 def phases_of(recovered):
@@ -277,8 +284,14 @@ def warm(folder, build, counted):
         raise BenchProblem(f"{cold} of {len(recovered)} recoveries made a process although a spare was to be there")
     if counted:
         return {"recover_warm_insn": figure_of([r.total - r.idle for r in recovered])}
-    return {"recover_warm_us": figure_of([r.total * 1e6 / said["tsc_hz"] for r in recovered]),
-            "warm_to_reset": figure_of([r.total / r.reset for r in recovered])}
+    us = 1e6 / said["tsc_hz"]
+    device = [(r, r.stop + r.reset + r.idle) for r in recovered]
+    return {"recover_warm_us": figure_of([r.total * us for r in recovered]),
+            "warm_reset_us": figure_of([r.reset * us for r in recovered]),
+            "warm_device_us": figure_of([ticks * us for _, ticks in device]),
+            "warm_to_reset": figure_of([r.total / r.reset for r in recovered]),
+            "warm_to_device": figure_of([r.total / ticks for r, ticks in device]),
+            "warm_in_flight": figure_of([r.in_flight for r in recovered])}
 
 
 def row(name, unit, figure):
@@ -290,7 +303,8 @@ def row(name, unit, figure):
         peer, value = PEERS[name]
         r |= {"peer": peer, "peer_value": value, "ratio": round(figure.value / value, 4)}
     if name in GOALS:
-        r |= {"goal": GOALS[name], "goal_met": figure.value <= GOALS[name]}
+        judged = figure.p99 if name in GOALS_P99 else figure.value
+        r |= {"goal": GOALS[name], "goal_met": judged is not None and judged <= GOALS[name]}
     return r
 
 

@@ -14,7 +14,6 @@
 #define BATCHES           12u
 #define KILL_EVERY_MIN_MS 12ul /* with intensity 100 a second the service is never given up */
 #define KILL_EVERY_SPREAD 8000000ul
-#define STACK_BYTES       8192u
 
 static struct block_session disk;
 static uint64_t places, random_state = 0x9e3779b97f4a7c15;
@@ -49,8 +48,8 @@ uint64_t suite_boot(void)
     return at - info.boot_tsc;
 }
 
-/* Keeps depth reads outstanding; takes what is done, waiting for it if there is nothing. */
-static uint32_t reads_round(uint32_t depth, struct block_done *done)
+/* Until depth reads are outstanding. */
+static void reads_submit(uint32_t depth)
 {
     for (; outstanding < depth; outstanding++) {
         uint64_t sector = random_next() % places * READ_SECTORS;
@@ -62,11 +61,23 @@ static uint32_t reads_round(uint32_t depth, struct block_done *done)
     }
     if (depth > 1)
         block_kick(&disk); /* the device works while we look; alone, block_wait tells it for less */
+}
+
+/* Takes what is done, waiting for it if there is nothing. */
+static uint32_t reads_take(struct block_done *done)
+{
     uint32_t n = block_take(&disk, done, DEPTH_MAX);
     if (n == 0) block_wait(&disk);
     for (uint32_t i = 0; i < n; i++) check(done[i].status, "a read");
     outstanding -= n;
     return n;
+}
+
+/* Keeps depth reads outstanding. */
+static uint32_t reads_round(uint32_t depth, struct block_done *done)
+{
+    reads_submit(depth);
+    return reads_take(done);
 }
 
 static void reads_drain(void)
@@ -118,49 +129,26 @@ void suite_reads(bool instructions)
 
 /* --- Recovery ------------------------------------------------------------------------------------------------ */
 
-static uint8_t killer_stack[STACK_BYTES] __attribute__((aligned(16)));
-static handle_t trace_cap, recovered; /* the notification that a kill was survived */
-static uint32_t kills_left;
-static volatile uint32_t generation; /* the newest incarnation that completed something for us */
-static volatile bool killing;        /* a kill was ordered and no completion after it was seen */
+static handle_t trace_cap;
+static uint32_t generation; /* the newest incarnation that completed something for us */
 
 static void mark(bool end)
 {
     check(sys_trace_mark(trace_cap, MARK_BENCH, idle_ticks() << 1 | end), "a mark");
 }
 
-static void kill_wait(handle_t timer, handle_t n)
+static uint64_t kill_due(void)
 {
-    uint64_t delay =
-        arg_number("kill_every_ms", KILL_EVERY_MIN_MS) * 1000000 + random_next() % KILL_EVERY_SPREAD;
-
-    check(sys_timer_arm(timer, sys_clock().value + delay), "the timer");
-    check(sys_wait(n).status, "the timer's signal");
+    return clock_ns() + arg_number("kill_every_ms", KILL_EVERY_MIN_MS) * 1000000 +
+           random_next() % KILL_EVERY_SPREAD;
 }
 
-/* The second thread: it kills while the first sleeps on its reads. */
-static void killer(void)
+static void driver_kill(void)
 {
-    handle_t n = check_value(sys_notification_create(startup()->tag), "a notification");
-    handle_t timer = check_value(sys_timer_create(n, 1), "a timer"), supervisor = cap_find("supervisor");
+    struct message m = {0};
 
-    while (kills_left > 0) {
-        struct message m = {0};
-        memcpy(m.w, "virtio_blk", sizeof("virtio_blk"));
-        kill_wait(timer, n);
-        killing = true;
-        mark(false);
-        check(service_call(supervisor, SUPERVISOR_KILL, &m), "the kill");
-        check(sys_wait(recovered).status, "the recovery");
-        kills_left--;
-    }
-    check(sys_wait(recovered).status, "rest"); /* nobody signals: the thread ends with the process */
-}
-
-__attribute__((noreturn, force_align_arg_pointer)) static void killer_entry(void)
-{
-    killer();
-    sys_exit(1);
+    memcpy(m.w, "virtio_blk", sizeof("virtio_blk"));
+    check(service_call(cap_find("supervisor"), SUPERVISOR_KILL, &m), "the kill");
 }
 
 /* Of what was taken: did an incarnation complete it that is newer than those we know? */
@@ -177,25 +165,30 @@ static bool newer(const struct block_done *done, uint32_t n)
     return found;
 }
 
+/* It dies when it has just been given all reads: as a rule every one of them is with the device then. */
+static void recover_once(struct block_done *done)
+{
+    uint64_t due = kill_due();
+    uint32_t n = 0;
+
+    while (n == 0 || clock_ns() < due) {
+        n = reads_round(DEPTH_MAX, done);
+        (void)newer(done, n);
+    }
+    reads_submit(DEPTH_MAX);
+    mark(false);
+    driver_kill();
+    while (!newer(done, reads_take(done))) reads_submit(DEPTH_MAX);
+    mark(true);
+}
+
 void suite_recovery(uint32_t kills)
 {
     struct block_done done[DEPTH_MAX] = {0};
 
     disk_open();
     trace_cap = cap_find("trace");
-    recovered = check_value(sys_notification_create(startup()->tag), "a notification");
-    (void)newer(done, reads_round(DEPTH_MAX, done));
-    kills_left = kills;
-    (void)check_value(sys_thread_create(0, (uint64_t)killer_entry, (uint64_t)(killer_stack + STACK_BYTES), 0),
-                      "the killer's thread");
-    while (kills_left > 0) {
-        uint32_t n = reads_round(DEPTH_MAX, done);
-        if (!newer(done, n) || !killing) continue;
-        mark(true);
-        killing = false;
-        check(sys_signal(recovered, 1), "the killer's notification");
-        sys_yield(); /* it counts before we look */
-    }
+    for (uint32_t i = 0; i < kills; i++) recover_once(done);
     reads_drain();
     log_line("{\"bench\":{\"recovered\":%u,\"violations\":%lu}}", kills, disk.violations);
 }
@@ -222,9 +215,7 @@ static void load_slice(uint64_t every_ns)
     for (; now < begin + LOAD_NS; now = clock_ns()) {
         reads += reads_round(DEPTH_MAX, done);
         if (now < next) continue;
-        struct message m = {0};
-        memcpy(m.w, "virtio_blk", sizeof("virtio_blk"));
-        check(service_call(cap_find("supervisor"), SUPERVISOR_KILL, &m), "the kill");
+        driver_kill();
         next += every_ns;
         kills++;
     }

@@ -23,7 +23,8 @@ static void driver_mark(uint32_t mark, uint64_t value)
 
 static status_t driver_attach(struct driver *d, const struct driver_ops *ops)
 {
-    struct message m = {.info = INFO_REPLAYABLE, .w = {ops->class}};
+    struct message m = {.info = INFO_REPLAYABLE,
+                        .w = {ops->class, ops->checkpoint_bytes != 0, ops->checkpoint_age_ms}};
 
     d->ops = ops;
     d->recovery = cap_find("recovery");
@@ -36,6 +37,7 @@ static status_t driver_attach(struct driver *d, const struct driver_ops *ops)
     d->sessions = (uint32_t)m.w[0];
     d->one_by_one = m.w[1] >= DEATHS_TOGETHER;
     d->staging_bytes = m.w[2] * PAGE_SIZE;
+    memcpy(d->found, &m.w[3], sizeof(d->found));
     d->doorbell = m.w[6];
     status = sys_bind(d->doorbell);
     if (status == OK) status = map_new(m.w[7], m.w[2], RIGHT_READ | RIGHT_WRITE, &d->staging);
@@ -58,24 +60,35 @@ static bool checkpoint_accept(struct driver *d, uint32_t version, uint64_t bytes
     return ops->checkpoint_valid == NULL || ops->checkpoint_valid(d->staging);
 }
 
-/* Latest, else previous, else what was put aside at an update, else none: length and checksum are recovery's to check,
- * the meaning ours. */
+static status_t checkpoint_other(struct driver *d, uint64_t choice)
+{
+    struct message m = {.info = INFO_REPLAYABLE,
+                        .w = {d->ops->checkpoint_version, choice, d->ops->checkpoint_age_ms}};
+    status_t status = service_call(d->recovery, RECOVERY_LOAD, &m);
+
+    if (status == OK) memcpy(d->found, m.w, sizeof(d->found));
+    return status;
+}
+
+/* Latest, which came with ATTACH, else previous, else what was put aside at an update, else none: length and checksum
+ * are recovery's to check, the meaning ours. */
 static status_t checkpoint_load(struct driver *d, const void **out)
 {
+    const uint64_t *bytes = &d->found[0], *source = &d->found[1], *version = &d->found[2];
+    status_t status = OK;
+
     *out = NULL;
-    if (d->ops->checkpoint_bytes == 0) return OK;
-    for (uint64_t choice = 1; choice <= 3; choice++) {
-        struct message m = {.info = INFO_REPLAYABLE,
-                            .w = {d->ops->checkpoint_version, choice, d->ops->checkpoint_age_ms}};
-        status_t status = service_call(d->recovery, RECOVERY_LOAD, &m);
-        if (status != OK) return status;
-        if (m.w[1] == 0 && choice == 1) return OK; /* there never was one */
-        if (m.w[1] == 0 || !checkpoint_accept(d, (uint32_t)m.w[2], m.w[0])) continue;
-        d->checkpoint_source = (uint32_t)m.w[1];
-        *out = d->staging;
-        return OK;
+    if (d->ops->checkpoint_bytes == 0 || *source == 0) return OK; /* there never was one */
+    for (uint64_t choice = 2; status == OK; choice++) {
+        if (*source != 0 && checkpoint_accept(d, (uint32_t)*version, *bytes)) {
+            d->checkpoint_source = (uint32_t)*source;
+            *out = d->staging;
+            return OK;
+        }
+        if (choice > 3) return OK;
+        status = checkpoint_other(d, choice);
     }
-    return OK;
+    return status;
 }
 
 status_t driver_checkpoint(struct driver *d, const void *checkpoint)
@@ -89,21 +102,30 @@ status_t driver_checkpoint(struct driver *d, const void *checkpoint)
 
 /* --- Sessions ---------------------------------------------------------------------------------- */
 
+uint8_t *driver_data(struct driver_session *s)
+{
+    void *data = s->data;
+
+    if (data == NULL &&
+        map_new(s->data_memory, PAGES_FOR(s->data_bytes), RIGHT_READ | RIGHT_WRITE, &data) == OK)
+        s->data = data;
+    return s->data;
+}
+
 static status_t session_map(struct driver_session *s)
 {
-    void *request = NULL, *ledger = NULL, *hint = NULL, *data = NULL;
+    void *request = NULL, *ledger = NULL, *hint = NULL;
     uint32_t rw = RIGHT_READ | RIGHT_WRITE;
     status_t status = map_new(s->request_memory, 1, RIGHT_READ, &request);
 
     if (status == OK) status = map_new(s->ledger_memory, 1, rw, &ledger);
     if (status == OK) status = map_new(s->hint_memory, 1, rw, &hint);
-    if (status == OK) status = map_new(s->data_memory, PAGES_FOR(s->data_bytes), rw, &data);
     s->request = request;
     s->ledger = ledger;
     s->stream_client = request;
     s->stream_driver = ledger;
     s->hint = hint;
-    s->data = data;
+    if (status == OK && s->class == SESSION_STREAM && driver_data(s) == NULL) status = E_NO_MEMORY;
     return status;
 }
 

@@ -24,7 +24,7 @@ struct driver_session {
     struct session_hint *hint;
     const volatile struct session_stream_client *stream_client; /* stream class */
     struct session_stream_driver *stream_driver;
-    uint8_t *data;
+    uint8_t *data;                     /* stream class; else NULL until driver_data */
     iova_t data_iova;                  /* set by the driver's session_open */
     uint64_t issued;                   /* bit i: slot i is with the device */
     uint64_t deferred;                 /* bit i: slot i is pending and found no room */
@@ -76,9 +76,10 @@ struct driver {
     struct block_info info; /* block: serial and flags, set by reset */
 
     /* The library's own. */
-    uint32_t sessions;            /* length of recovery's table */
-    uint64_t open;                /* bit i: session[i] is served */
-    uint64_t closing;             /* bit i: session[i] is closed, its requests are still with the device */
+    uint64_t found[3]; /* checkpoint in the staging area: its bytes, source (0: none) and version */
+    uint32_t sessions; /* length of recovery's table */
+    uint64_t open;     /* bit i: session[i] is served */
+    uint64_t closing;  /* bit i: session[i] is closed, its requests are still with the device */
     uint32_t in_flight, suspects; /* sums over the sessions */
     uint64_t rung;                /* bit i: somebody rang for session i since the last round */
     bool one_by_one;              /* some request was in flight at several deaths: suspects go alone */
@@ -96,6 +97,9 @@ struct driver {
 int driver_main(const struct driver_ops *ops); /* returns only if start-up failed: the status */
 /* Block: a request that was submitted is done. Idempotent for a slot that is not issued: reports false. */
 bool driver_complete(struct driver *d, struct driver_session *s, uint32_t slot, status_t status);
+/* The session's data for the CPU, which a driver whose device does all the work never looks at: mapped when it is asked
+ * for, not in the path of a restart. NULL: there is no room for it. */
+uint8_t *driver_data(struct driver_session *s);
 /* Commits ops->checkpoint_bytes as the newest checkpoint. */
 status_t driver_checkpoint(struct driver *d, const void *checkpoint) MUST_USE;
 

@@ -88,15 +88,18 @@ request_refuse(const struct driver *d, const struct driver_session *s, const str
     return status;
 }
 
-static void info_write(const struct driver *d, const struct driver_session *s, const struct session_slot *r)
+static status_t info_write(const struct driver *d, struct driver_session *s, const struct session_slot *r)
 {
     struct block_info info = d->info;
+    uint8_t *data = driver_data(s);
 
     if (shared_load(&r->op) != BLOCK_INFO) fatal("%s: nobody asked for this", d->ops->name);
+    if (data == NULL) return E_NO_MEMORY;
     info.sectors = d->sectors;
     if (info.max_bytes == 0)
         info.max_bytes = (uint32_t)(d->ops->max_bytes != 0 ? d->ops->max_bytes : s->data_bytes);
-    memcpy(s->data + r->offset, &info, sizeof(info));
+    memcpy(data + r->offset, &info, sizeof(info));
+    return OK;
 }
 
 static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot,
@@ -111,7 +114,7 @@ static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot
     s->issued |= 1ul << slot;
     d->in_flight++;
     if (status != OK || r->op == BLOCK_INFO) {
-        if (status == OK) info_write(d, s, r);
+        if (status == OK) status = info_write(d, s, r);
         driver_complete(d, s, slot, status);
     } else if (d->ops->submit(d, s, slot, r)) {
         d->submitted = true;
@@ -209,7 +212,8 @@ uint32_t block_replay(struct driver *d, struct driver_session *s)
             s->suspects |= 1ul << i;
             d->suspects++;
         }
-        if (slot_replay(d, s, i)) issued++;
+        if (slot_replay(d, s, i) && issued++ == 0 && d->ops->kick != NULL)
+            d->ops->kick(d); /* the device begins with it while we issue the others */
     }
     return issued;
 }

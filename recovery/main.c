@@ -141,6 +141,46 @@ static status_t handle_close(tag_t caller, struct message *m)
 
 /* --- Incarnations and checkpoints ---------------------------------------------------------------- */
 
+static void checkpoint_log(const struct server *v, uint32_t service, uint32_t schema)
+{
+    static const char *const why[] = {"good",         "empty",        "wrong magic", "of another service",
+                                      "wrong schema", "wrong length", "wrong sum",   "too old"};
+
+    for (int i = 0; i < 2; i++) {
+        enum checkpoint_verdict verdict =
+            checkpoint_check(v->checkpoint[i], v->checkpoint_room, service, schema);
+        if (verdict != CHECKPOINT_GOOD && verdict != CHECKPOINT_EMPTY)
+            log_line("recovery: a checkpoint of %s is not used: %s", service_name(service), why[verdict]);
+    }
+}
+
+/* Before it an age of limit_ms is exceeded; 0: there is no limit. */
+static uint64_t oldest_of(uint64_t limit_ms)
+{
+    uint64_t now = clock_ns();
+
+    return limit_ms != 0 && limit_ms < now / 1000000 ? now - limit_ms * 1000000 : 0;
+}
+
+/* The best that there is goes to the staging area; to[]: its bytes, source and schema version. */
+static void checkpoint_load(uint32_t service, uint64_t limit_ms, uint64_t to[3])
+{
+    uint32_t schema = CHECKPOINT_ANY_SCHEMA;
+    struct server *v = &core.server[service];
+    enum checkpoint_source source;
+
+    (void)checkpoint_expire(v, oldest_of(limit_ms)); /* the log says it below */
+    int i = checkpoint_choose(v, service, schema, &source);
+    if (v->checkpoint[0] != NULL && source != CHECKPOINT_LATEST) checkpoint_log(v, service, schema);
+    to[0] = 0;
+    to[1] = source;
+    if (i < 0) return;
+    checkpoint_keep(v, i);
+    to[0] = v->checkpoint[i]->length;
+    to[2] = v->checkpoint[i]->schema;
+    memcpy(keep->server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
+}
+
 static status_t handle_attach(tag_t caller, struct message *m)
 {
     uint32_t service = TAG_SERVICE(caller);
@@ -164,6 +204,7 @@ static status_t handle_attach(tag_t caller, struct message *m)
         log_line("recovery: %u requests of %s are poisoned, the last is %lu: each was in flight at %u deaths",
                  report.poisoned, service_name(service), report.poisoned_id, SESSION_ATTEMPTS_MAX);
     }
+    if (m->w[1] != 0) checkpoint_load(service, m->w[2], &m->w[3]);
     m->w[0] = server_table_length(&core.server[service]);
     m->w[1] = report.attempts_max;
     m->w[2] = 1;
@@ -216,44 +257,21 @@ static status_t handle_commit(tag_t caller, struct message *m)
     return OK;
 }
 
-static void checkpoint_log(const struct server *v, uint32_t service, uint32_t schema)
-{
-    static const char *const why[] = {"good",         "empty",        "wrong magic", "of another service",
-                                      "wrong schema", "wrong length", "wrong sum",   "too old"};
-
-    for (int i = 0; i < 2; i++) {
-        enum checkpoint_verdict verdict =
-            checkpoint_check(v->checkpoint[i], v->checkpoint_room, service, schema);
-        if (verdict != CHECKPOINT_GOOD && verdict != CHECKPOINT_EMPTY)
-            log_line("recovery: a checkpoint of %s is not used: %s", service_name(service), why[verdict]);
-    }
-}
-
 static status_t handle_load(tag_t caller, struct message *m)
 {
-    uint32_t service = TAG_SERVICE(caller), schema = CHECKPOINT_ANY_SCHEMA;
-    enum checkpoint_source source;
+    uint32_t service = TAG_SERVICE(caller);
     status_t status = recovery_attached(&core, caller);
 
     if (status != OK) return status;
-    struct server *v = &core.server[service];
-    uint64_t now = clock_ns(), limit_ms = m->w[2], oldest_ns = 0;
-    if (limit_ms != 0 && limit_ms < now / 1000000) oldest_ns = now - limit_ms * 1000000;
     if (m->w[1] == CHECKPOINT_ASIDE) {
-        load_aside(service, m, oldest_ns);
+        load_aside(service, m, oldest_of(m->w[2]));
         return OK;
     }
-    (void)checkpoint_expire(v, oldest_ns); /* the log says it below */
-    if (m->w[1] == 2) checkpoint_drop_latest(v, service, schema);
-    int i = checkpoint_choose(v, service, schema, &source);
-    if (v->checkpoint[0] != NULL && source != CHECKPOINT_LATEST) checkpoint_log(v, service, schema);
-    m->w[0] = 0;
-    m->w[1] = source;
-    if (i < 0) return OK;
-    checkpoint_keep(v, i);
-    m->w[0] = v->checkpoint[i]->length;
-    m->w[2] = v->checkpoint[i]->schema;
-    memcpy(keep->server_objects[service].staging_at, v->checkpoint[i]->data, v->checkpoint[i]->length);
+    uint64_t limit_ms = m->w[2];
+    (void)checkpoint_expire(&core.server[service], oldest_of(limit_ms));
+    if (m->w[1] == CHECKPOINT_PREVIOUS)
+        checkpoint_drop_latest(&core.server[service], service, CHECKPOINT_ANY_SCHEMA);
+    checkpoint_load(service, limit_ms, m->w);
     return OK;
 }
 

@@ -18,19 +18,22 @@ static uint32_t config_u32(const uint8_t *config, uint32_t at)
     return value;
 }
 
-static status_t bar_map(struct transport *t, uint32_t bar)
+static status_t bar_map(struct transport *t, uint32_t bar, handle_t memory, uint64_t bytes, uint64_t offset)
 {
-    struct message m = {.info = INFO_REPLAYABLE, .w = {0, bar}};
-    status_t status = service_call(t->pci, PCI_BAR, &m);
-    if (status != OK) return status;
-    uint64_t bytes = m.w[0], offset = m.w[1];
     if (bytes == 0 || offset >= PAGE_SIZE) return E_PROTOCOL;
     void *at;
-    status = map_new(m.w[7], PAGES_FOR(offset + bytes), RIGHT_READ | RIGHT_WRITE, &at);
+    status_t status = map_new(memory, PAGES_FOR(offset + bytes), RIGHT_READ | RIGHT_WRITE, &at);
     if (status != OK) return status;
     t->bar[bar] = (uint8_t *)at + offset;
     t->bar_bytes[bar] = bytes;
     return OK;
+}
+
+static status_t bar_get(struct transport *t, uint32_t bar)
+{
+    struct message m = {.info = INFO_REPLAYABLE, .w = {0, bar}};
+    status_t status = service_call(t->pci, PCI_BAR, &m);
+    return status == OK ? bar_map(t, bar, m.w[7], m.w[0], m.w[1]) : status;
 }
 
 /* The block that a vendor capability describes, or NULL if it does not lie inside a BAR. */
@@ -40,7 +43,7 @@ static uint8_t *block_map(struct transport *t, const uint8_t *config, uint32_t c
     uint64_t offset = config_u32(config, cap + VIRTIO_PCI_CAP_OFFSET);
     uint64_t length = config_u32(config, cap + VIRTIO_PCI_CAP_LENGTH);
     if (bar >= TRANSPORT_BARS || offset % 4 != 0) return NULL;
-    if (t->bar[bar] == NULL && bar_map(t, bar) != OK) return NULL;
+    if (t->bar[bar] == NULL && bar_get(t, bar) != OK) return NULL;
     if (offset + length > t->bar_bytes[bar]) return NULL;
     *bytes = length;
     return t->bar[bar] + offset;
@@ -85,22 +88,19 @@ static status_t capabilities_parse(struct transport *t, const uint8_t *config)
 status_t transport_attach(struct transport *t)
 {
     t->pci = cap_find("pci");
-    struct message m = {.info = INFO_REPLAYABLE, .w = {0}};
+    struct message m = {.info = INFO_REPLAYABLE, .w = {0, 1}};
     status_t status = service_call(t->pci, PCI_CLAIM, &m);
     if (status != OK) return status;
     t->bdf = (uint32_t)m.w[0];
+    t->irq = m.w[5];
     t->dma = m.w[7];
+    uint32_t bars = m.w[2] >> 16 & ((1u << TRANSPORT_BARS) - 1);
+    if (t->irq == 0 || bars == 0) return E_UNSUPPORTED;
+    status = bar_map(t, (uint32_t)__builtin_ctz(bars), m.w[4], m.w[3], m.w[2] >> 32);
     void *config;
-    status = map_new(m.w[6], 1, RIGHT_READ, &config);
-    if (status != OK) return status;
-    status = capabilities_parse(t, config);
-    if (status != OK) return status;
-
-    m = (struct message){.info = INFO_REPLAYABLE, .w = {0, 0}};
-    status = service_call(t->pci, PCI_IRQ, &m);
-    if (status != OK) return status;
-    t->irq = m.w[7];
-    return sys_dma_attach(t->dma);
+    if (status == OK) status = map_new(m.w[6], 1, RIGHT_READ, &config);
+    if (status == OK) status = capabilities_parse(t, config);
+    return status == OK ? sys_dma_attach(t->dma) : status;
 }
 
 status_t transport_reset(struct transport *t)

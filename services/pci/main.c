@@ -58,14 +58,30 @@ static struct claim *claim_of(uint32_t service, uint64_t index)
     return NULL;
 }
 
+/* What most drivers ask for next comes along if it is there: each further call is one more in a restart. */
+static void add_first(struct claim *c, uint64_t bars, struct message *m)
+{
+    const struct bar *bar = bars != 0 ? &c->bar[__builtin_ctzl(bars)] : NULL;
+    handle_t irq = 0;
+    if (claim_irq(c, 0, &irq) != OK) irq = 0; /* who needs it asks, and hears why */
+    m->info = INFO_MAKE(OK, 4);
+    m->w[5] = irq;
+    if (bar == NULL) return;
+    m->w[2] |= bar->paddr % PAGE_SIZE << 32;
+    m->w[3] = bar->bytes;
+    m->w[4] = bar->memory;
+}
+
 static void serve_claim(struct claim *c, struct message *m)
 {
     uint64_t bars = 0;
+    bool more = m->w[1] != 0;
     for (uint32_t n = 0; n < BARS; n++)
         if (c->bar[n].memory != 0) bars |= 1ul << n;
     *m = (struct message){.info = INFO_MAKE(OK, 2),
                           .w = {c->function->bdf, c->function->vendor | (uint64_t)c->function->device << 16,
-                                c->msix.entries, bars, 0, 0, c->config, c->dma}};
+                                c->msix.entries | bars << 16, 0, 0, 0, c->config, c->dma}};
+    if (more) add_first(c, bars, m);
 }
 
 static status_t serve_bar(struct claim *c, uint64_t n, struct message *m)

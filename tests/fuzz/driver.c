@@ -26,6 +26,8 @@ static _Noreturn void fatal(const char *text, ...)
     abort();
 }
 
+uint8_t *driver_data(struct driver_session *of) { return of->data; }
+
 #include "lib/driver_block.c"
 
 static bool device_submit(struct driver *by, struct driver_session *of, uint32_t slot,

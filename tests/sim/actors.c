@@ -108,6 +108,7 @@ static bool disk_submit(struct driver *d, struct driver_session *s, uint32_t slo
 {
     uint32_t i = world.running;
     struct device *device = &world.device[i];
+    uint8_t *data = driver_data(s);
 
     (void)d;
     process_step();
@@ -120,7 +121,7 @@ static bool disk_submit(struct driver *d, struct driver_session *s, uint32_t slo
                                                       .session = s->id,
                                                       .id = r->id,
                                                       .r = *r,
-                                                      .data = (uint64_t *)(s->data + r->offset)};
+                                                      .data = (uint64_t *)(data + r->offset)};
     process_step();
     return true;
 }

@@ -179,30 +179,6 @@ static status_t handle_close(tag_t caller, struct message *m)
 
 /* --- Incarnations and checkpoints ------------------------------------------------------------------------ */
 
-static status_t handle_attach(tag_t caller, struct message *m)
-{
-    uint32_t i = TAG_SERVICE(caller);
-    struct attach_report report;
-    status_t status = recovery_attach(&world.core, caller, m->w[0], &report);
-
-    TRACE("  attach %u.%u: status %u, %u in flight, %u repaired, %u poisoned", i, TAG_GENERATION(caller),
-          status, report.in_flight, report.repaired, report.poisoned);
-    if (status != OK) return status;
-    sessions_release(&world.server[i]);
-    sometimes(IN_FLIGHT_AT_DEATH, report.in_flight > 0);
-    sometimes(IN_FLIGHT_SEVERAL, report.in_flight > 3);
-    sometimes(SURVIVED_TWICE, report.attempts_max >= 2);
-    sometimes(ALL_ALONE, report.attempts_max >= 3);
-    sometimes(REPAIRED, report.repaired > 0);
-    sometimes(POISONED, report.poisoned > 0);
-    m->w[0] = server_table_length(&world.server[i]);
-    m->w[1] = report.attempts_max;
-    m->w[2] = 1;
-    m->w[6] = HANDLE_DOORBELL + i;
-    m->w[7] = HANDLE_STAGING + i;
-    return OK;
-}
-
 static status_t handle_commit(tag_t caller, struct message *m)
 {
     uint32_t i = TAG_SERVICE(caller);
@@ -236,11 +212,28 @@ static void checkpoint_expect(uint32_t i, int chosen)
     if (value != newest) sim_fail("driver %u gets checkpoint %lu; the newest good is %lu", i, value, newest);
 }
 
-static status_t handle_load(tag_t caller, struct message *m)
+static void load(uint32_t i, uint64_t to[3])
 {
-    uint32_t i = TAG_SERVICE(caller), schema = (uint32_t)m->w[0];
     struct server *v = &world.server[i];
     enum checkpoint_source source;
+    int n = checkpoint_choose(v, i, CHECKPOINT_ANY_SCHEMA, &source);
+
+    sometimes(CHECKPOINT_LATEST_USED, source == CHECKPOINT_LATEST);
+    sometimes(CHECKPOINT_PREVIOUS_USED, source == CHECKPOINT_PREVIOUS);
+    sometimes(CHECKPOINT_BOTH_LOST, source == CHECKPOINT_NONE && v->checkpoints > 1);
+    checkpoint_expect(i, n);
+    to[0] = 0;
+    to[1] = source;
+    if (n < 0) return;
+    checkpoint_keep(v, n);
+    to[0] = v->checkpoint[n]->length;
+    to[2] = v->checkpoint[n]->schema;
+    memcpy(world.staging[i], v->checkpoint[n]->data, v->checkpoint[n]->length);
+}
+
+static status_t handle_load(tag_t caller, struct message *m)
+{
+    uint32_t i = TAG_SERVICE(caller);
     status_t status = recovery_attached(&world.core, caller);
 
     if (status != OK) return status;
@@ -248,19 +241,33 @@ static status_t handle_load(tag_t caller, struct message *m)
         m->w[0] = m->w[1] = 0;
         return OK;
     }
-    if (m->w[1] == 2) checkpoint_drop_latest(v, i, schema);
-    int n = checkpoint_choose(v, i, schema, &source);
-    sometimes(CHECKPOINT_LATEST_USED, source == CHECKPOINT_LATEST);
-    sometimes(CHECKPOINT_PREVIOUS_USED, source == CHECKPOINT_PREVIOUS);
-    sometimes(CHECKPOINT_BOTH_LOST, source == CHECKPOINT_NONE && v->checkpoints > 1);
-    checkpoint_expect(i, n);
-    m->w[0] = 0;
-    m->w[1] = source;
-    if (n < 0) return OK;
-    checkpoint_keep(v, n);
-    m->w[0] = v->checkpoint[n]->length;
-    m->w[2] = v->checkpoint[n]->schema;
-    memcpy(world.staging[i], v->checkpoint[n]->data, v->checkpoint[n]->length);
+    if (m->w[1] == CHECKPOINT_PREVIOUS) checkpoint_drop_latest(&world.server[i], i, (uint32_t)m->w[0]);
+    load(i, m->w);
+    return OK;
+}
+
+static status_t handle_attach(tag_t caller, struct message *m)
+{
+    uint32_t i = TAG_SERVICE(caller);
+    struct attach_report report;
+    status_t status = recovery_attach(&world.core, caller, m->w[0], &report);
+
+    TRACE("  attach %u.%u: status %u, %u in flight, %u repaired, %u poisoned", i, TAG_GENERATION(caller),
+          status, report.in_flight, report.repaired, report.poisoned);
+    if (status != OK) return status;
+    sessions_release(&world.server[i]);
+    sometimes(IN_FLIGHT_AT_DEATH, report.in_flight > 0);
+    sometimes(IN_FLIGHT_SEVERAL, report.in_flight > 3);
+    sometimes(SURVIVED_TWICE, report.attempts_max >= 2);
+    sometimes(ALL_ALONE, report.attempts_max >= 3);
+    sometimes(REPAIRED, report.repaired > 0);
+    sometimes(POISONED, report.poisoned > 0);
+    if (m->w[1] != 0) load(i, &m->w[3]);
+    m->w[0] = server_table_length(&world.server[i]);
+    m->w[1] = report.attempts_max;
+    m->w[2] = 1;
+    m->w[6] = HANDLE_DOORBELL + i;
+    m->w[7] = HANDLE_STAGING + i;
     return OK;
 }
 

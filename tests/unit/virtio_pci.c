@@ -23,6 +23,7 @@ enum { CONFIG_CAP = 50, DMA_CAP, IRQ_CAP, BAR_CAP };
 static uint8_t config[PAGE_SIZE];
 static uint8_t *bar; /* exactly as large as the BAR: the sanitizer sees a step beyond */
 static uint32_t bar_calls;
+static uint64_t lowest = 1 << 4; /* BARs that may be mapped */
 
 status_t service_call(handle_t endpoint, uint16_t label, struct message *m)
 {
@@ -33,7 +34,9 @@ status_t service_call(handle_t endpoint, uint16_t label, struct message *m)
         *m = (struct message){.w = {BAR_BYTES, 0, 0, 0, 0, 0, 0, BAR_CAP}};
         return OK;
     }
-    *m = (struct message){.w = {0x10, 0, 2, 1 << 4, 0, 0, CONFIG_CAP, label == PCI_IRQ ? IRQ_CAP : DMA_CAP}};
+    cr_assert(label == PCI_CLAIM && m->w[1] == 1);
+    *m = (struct message){
+        .w = {0x10, 0, 2 | lowest << 16, BAR_BYTES, lowest ? BAR_CAP : 0, IRQ_CAP, CONFIG_CAP, DMA_CAP}};
     return OK;
 }
 handle_t cap_find(const char *name) { return strcmp(name, "pci") == 0 ? 9 : 0; }
@@ -82,7 +85,19 @@ Test(virtio_pci, finds_the_blocks, .init = setup)
     cr_assert_eq(t.config, bar + 0x2000);
     cr_assert_eq(t.notify, bar + 0x3000);
     cr_assert_eq(t.notify_multiplier, 4);
-    cr_assert(bar_calls == 1 && t.irq == IRQ_CAP && t.dma == DMA_CAP);
+    cr_assert(bar_calls == 0 && t.irq == IRQ_CAP && t.dma == DMA_CAP);
+}
+
+Test(virtio_pci, a_block_in_another_bar_than_the_lowest_is_asked_for, .init = setup)
+{
+    struct transport t;
+
+    config_good();
+    lowest = 1 << 2 | 1 << 4;
+    cr_assert_eq(attach(&t), OK);
+    cr_assert(bar_calls == 1 && (uint8_t *)t.common == bar);
+    lowest = 0; /* all its BARs are refused */
+    cr_assert_eq(attach(&t), E_UNSUPPORTED);
 }
 
 Test(virtio_pci, a_list_that_loops_ends, .init = setup, .timeout = 5)

@@ -207,7 +207,7 @@ bool ledger_scribble(uint32_t i, uint32_t arg)
 {
     struct driver *d = &drivers[i];
 
-    if (plan.role[i] != ROLE_DRIVER || !world.process[i].mapped) return false;
+    if (plan.role[i] != ROLE_DRIVER || pagesets_mapped(&world.process[i]) == 0) return false;
     for (uint32_t n = 0; n < DOORBELL_SESSIONS; n++) {
         struct driver_session *s = &d->session[n];
         if (s->id == 0 || s->ledger == NULL || s->hint == NULL || s->request == NULL) continue;
@@ -355,7 +355,8 @@ static uint64_t run_client(uint32_t i)
         status = block_close(&c->s);
         if (status != OK) return status;
         for (uint32_t n = 0; n < world.pagesets; n++)
-            if (world.pages[n].client == i) world.process[i].mapped &= ~(1ul << n);
+            for (int part = 0; part < SESSION_PARTS; part++)
+                if (world.pages[n].client == i) world.process[i].mapped[part] &= ~(1ul << n);
     }
     world.client[i].finished = true;
     return OK;

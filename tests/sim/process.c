@@ -70,7 +70,7 @@ void process_die(uint32_t i, enum cause cause, uint64_t code)
     p->alive = false;
     p->cause = cause;
     p->code = code;
-    p->mapped = 0;
+    memset(p->mapped, 0, sizeof(p->mapped));
     queue_drop(&world.calls[0], i);
     queue_drop(&world.calls[1], i);
     if (world.taken == i) world.taken = 0;
@@ -178,6 +178,12 @@ const struct startup_cap *cap_entry(const char *name)
     return strcmp(name, "disk") == 0 ? &cap : NULL;
 }
 
+static void *pageset_part(struct pageset *s, uint32_t part)
+{
+    void *const at[SESSION_PARTS] = {&s->request, &s->ledger, &s->hint, s->data};
+    return at[part];
+}
+
 status_t map_new(handle_t memory, uint64_t pages, uint32_t prot, void **out)
 {
     uint32_t i = world.running;
@@ -191,9 +197,9 @@ status_t map_new(handle_t memory, uint64_t pages, uint32_t prot, void **out)
     uint32_t set = (uint32_t)(memory - HANDLE_MEMORY) / 8;
     struct pageset *s = &world.pages[set];
     if (memory < HANDLE_MEMORY || set >= world.pagesets || s->freed) return E_HANDLE;
-    void *const part[] = {&s->request, &s->ledger, &s->hint, s->data};
-    *out = part[(memory - HANDLE_MEMORY) % 8];
-    world.process[i].mapped |= 1ul << set;
+    uint32_t part = (uint32_t)(memory - HANDLE_MEMORY) % 8;
+    *out = pageset_part(s, part);
+    world.process[i].mapped[part] |= 1ul << set;
     return OK;
 }
 
@@ -202,7 +208,9 @@ status_t sys_memory_unmap(handle_t process, uint64_t at)
     (void)process;
     process_step();
     for (uint32_t n = 0; n < world.pagesets; n++)
-        if (at == (uint64_t)world.pages[n].data) world.process[world.running].mapped &= ~(1ul << n);
+        for (uint32_t part = 0; part < SESSION_PARTS; part++)
+            if (at == (uint64_t)pageset_part(&world.pages[n], part))
+                world.process[world.running].mapped[part] &= ~(1ul << n);
     return OK;
 }
 

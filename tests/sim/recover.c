@@ -70,7 +70,7 @@ void recovery_ended(void)
     for (uint32_t n = 0; n < world.pagesets; n++) world.pages[n].freed = true;
     for (uint32_t i = 2; i < plan.services; i++) {
         struct process *p = &world.process[i];
-        if (p->alive && p->mapped) p->doomed = true;
+        if (p->alive && pagesets_mapped(p) != 0) p->doomed = true;
     }
     for (uint32_t c = 0; c < plan.services; c++)
         memset(&world.client[c].slot, 0, sizeof(world.client[c].slot));
@@ -83,8 +83,8 @@ static void session_free(struct rsession *s)
     uint32_t set = pageset_of[s - world.core.session];
 
     for (uint32_t i = 2; i < plan.services; i++)
-        if (world.process[i].alive && !world.process[i].doomed && (world.process[i].mapped >> set & 1) &&
-            plan.role[i] == ROLE_DRIVER)
+        if (world.process[i].alive && !world.process[i].doomed &&
+            (pagesets_mapped(&world.process[i]) >> set & 1) && plan.role[i] == ROLE_DRIVER)
             sim_fail("session %lu is freed while service %u has it mapped", s->id, i);
     world.pages[set].freed = true;
     recovery_free(&world.core, s);

@@ -95,7 +95,8 @@ struct message {
     uint64_t badge, info, w[MESSAGE_WORDS];
 };
 enum waiting { WAIT_NOTHING, WAIT_REPLY, WAIT_SIGNAL };
-struct process { /* the newest incarnation of a service; the kernel's object outlives its death */
+#define SESSION_PARTS 4 /* request, ledger, hint, data */
+struct process {        /* the newest incarnation of a service; the kernel's object outlives its death */
     bool alive, hung;
     uint32_t fuse; /* steps until a bad version dies; 0: it is good */
     bool leaks;    /* nearly all of its quota is in use */
@@ -108,9 +109,17 @@ struct process { /* the newest incarnation of a service; the kernel's object out
     struct message *call;
     handle_t callee;
     status_t call_status;
-    uint64_t mapped; /* bit n: page set n */
+    uint64_t mapped[SESSION_PARTS]; /* bit n: that part of page set n */
     void *stack_pointer;
 };
+/* Page sets of which a process has any part mapped. */
+static inline uint64_t pagesets_mapped(const struct process *p)
+{
+    uint64_t any = 0;
+
+    for (int part = 0; part < SESSION_PARTS; part++) any |= p->mapped[part];
+    return any;
+}
 struct spare { /* what stands by for a service; generation: of the last one made */
     bool alive, standing, hung;
     uint32_t generation, program;

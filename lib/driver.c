@@ -353,6 +353,21 @@ static void driver_signals(struct driver *d, uint64_t bits)
     each_session(d, s, d->open) stream_pump(d, s);
 }
 
+/* Between a call's arrival and its handling, and between that and the reply, this process does other things: what those do to
+ * the words by mistake nobody has asked for, and is no answer. */
+static __attribute__((noinline)) uint64_t message_sum(const struct message *m)
+{
+    uint64_t sum = m->info;
+
+    for (uint32_t i = 0; i < MESSAGE_WORDS; i++) sum = sum * 0x9e3779b97f4a7c15ul + m->w[i];
+    return sum;
+}
+
+static void message_check(const struct driver *d, const struct message *m)
+{
+    if (message_sum(m) != d->message_sum) fatal("%s: a message is not what it was", d->ops->name);
+}
+
 /* Returns whether m is now a reply to be sent. */
 static bool driver_message(struct driver *d, struct message *m)
 {
@@ -363,10 +378,12 @@ static bool driver_message(struct driver *d, struct message *m)
     for (uint32_t n = INFO_CAPS(m->info), i = MESSAGE_WORDS - n; i < MESSAGE_WORDS; i++)
         if (m->w[i] != 0)
             (void)sys_cap_delete(m->w[i]); /* nobody asked for them: they must not fill our table */
+    message_check(d, m);
     if (d->ops->call != NULL)
         d->ops->call(d, m);
     else
         m->info = INFO_MAKE(E_UNSUPPORTED, 0);
+    d->message_sum = message_sum(m);
     return true;
 }
 
@@ -378,6 +395,7 @@ static void driver_serve(struct driver *d)
 
     for (;;) {
         bool worked = driver_round(d);
+        if (reply) message_check(d, &m);
         if (worked || !driver_may_sleep(d)) {
             if (reply) (void)sys_reply(&m); /* who called may be gone */
             reply = false;
@@ -387,6 +405,7 @@ static void driver_serve(struct driver *d)
             continue;
         }
         status_t status = reply ? sys_reply_recv(d->endpoint, &m) : sys_recv(d->endpoint, &m);
+        if ((m.info & INFO_SIGNAL) == 0) d->message_sum = message_sum(&m);
         driver_waiting_set(d, 0);
         if (status != OK) fatal("%s: recv: status %d", d->ops->name, status);
         reply = driver_message(d, &m);

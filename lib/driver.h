@@ -92,6 +92,7 @@ struct driver {
     uint32_t first;
     uint32_t most; /* requests with the device at which the session in hand gets no more */
     struct driver_session session[DOORBELL_SESSIONS];
+    uint64_t message_sum; /* of the call as it came, or of its reply as it was made */
 };
 
 int driver_main(const struct driver_ops *ops); /* returns only if start-up failed: the status */

@@ -141,6 +141,27 @@ static void settings_follow(struct driver *d)
     uart.reader->wake = true;
 }
 
+_Static_assert((STREAM_RING & (STREAM_RING - 1)) == 0, "masks below");
+
+/* Sent is sent, and received is gone from the device: before each, what is about to be done is found once more by other
+ * instructions. False: not this byte, or not yet; also if the client has just written there. */
+static __attribute__((noinline)) bool send_right(const struct driver_session *s, uint32_t tail, uint8_t byte)
+{
+    const volatile uint8_t *ring = s->data;
+    const volatile struct session_stream_client *client = s->stream_client;
+
+    return tail == s->stream_driver->tx_tail && client->tx_head - tail - 1 < STREAM_RING &&
+           ring[tail & (STREAM_RING - 1)] == byte;
+}
+
+static __attribute__((noinline)) void receive_check(const struct driver_session *s, const uint8_t *to)
+{
+    const volatile struct session_stream_driver *ours = s->stream_driver;
+
+    if (to != s->data + STREAM_RING + (ours->rx_head & (STREAM_RING - 1)))
+        fatal("serial: a byte was about to be put where nobody looks");
+}
+
 /* Takes what has arrived; true: there is room for more. */
 static bool receive(struct driver_session *s)
 {
@@ -153,8 +174,9 @@ static bool receive(struct driver_session *s)
         uint8_t line = uart_read(UART_LSR);
         if (line & UART_LSR_OVERRUN) ours->rx_dropped++;
         if (!(line & UART_LSR_RX)) return true;
-        struct sys_result r =
-            sys_port_in(uart.ports, UART_DATA, 1, &ring[head % STREAM_RING], &ours->rx_head, head + 1);
+        uint8_t *to = &ring[head % STREAM_RING];
+        receive_check(s, to);
+        struct sys_result r = sys_port_in(uart.ports, UART_DATA, 1, to, &ours->rx_head, head + 1);
         if (r.status != OK) fatal("serial: received byte cannot be stored: status %d", r.status);
         s->wake = true;
     }
@@ -170,8 +192,9 @@ static bool transmit(struct driver_session *s)
         if (!(uart_read(UART_LSR) & UART_LSR_TX_EMPTY)) return true;
         for (uint32_t n = left < UART_FIFO_BYTES ? left : UART_FIFO_BYTES; n > 0; n--) {
             uint32_t tail = ours->tx_tail;
-            status_t status =
-                sys_port_out(uart.ports, UART_DATA, 1, s->data[tail % STREAM_RING], &ours->tx_tail, tail + 1);
+            uint8_t byte = s->data[tail % STREAM_RING];
+            if (!send_right(s, tail, byte)) return true;
+            status_t status = sys_port_out(uart.ports, UART_DATA, 1, byte, &ours->tx_tail, tail + 1);
             if (status != OK) fatal("serial: byte cannot be sent: status %d", status);
         }
         s->wake = true;

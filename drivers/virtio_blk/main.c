@@ -21,6 +21,7 @@ static struct queue queue;
 static struct record disk;
 static uint64_t features; /* negotiated */
 static uint32_t until_checkpoint;
+static uint64_t data_iova_not[DOORBELL_SESSIONS]; /* inverted, beside the session's own */
 
 static const uint64_t features_wanted = 1ul << VIRTIO_F_VERSION_1 | 1ul << VIRTIO_F_ACCESS_PLATFORM |
                                         1ul << VIRTIO_RING_F_INDIRECT_DESC | 1ul << VIRTIO_RING_F_EVENT_IDX |
@@ -161,6 +162,7 @@ static status_t blk_session_open(struct driver *d, struct driver_session *s)
     struct sys_result iova =
         sys_dma_map(transport.dma, s->data_memory, 0, PAGES_FOR(s->data_bytes), RIGHT_READ | RIGHT_WRITE);
     s->data_iova.v = iova.value;
+    data_iova_not[s->index] = ~iova.value;
     return iova.status;
 }
 
@@ -182,8 +184,8 @@ static bool request_holds(const struct driver_session *s, const struct session_s
     uint32_t op = shared_load(&r->op);
     if (op > BLOCK_FLUSH) return false;
     if (op == BLOCK_FLUSH) return queue_holds(&queue, type[op], 0, 0, 0);
-    return queue_holds(&queue, type[op], shared_load(&r->sector), s->data_iova.v + shared_load(&r->offset),
-                       shared_load(&r->length));
+    uint64_t data = ~data_iova_not[s->index % DOORBELL_SESSIONS] + shared_load(&r->offset);
+    return queue_holds(&queue, type[op], shared_load(&r->sector), data, shared_load(&r->length));
 }
 
 static bool blk_submit(struct driver *d, struct driver_session *s, uint32_t slot,

@@ -76,10 +76,23 @@ bool queue_add(struct queue *q, uint32_t type, uint64_t sector, uint64_t data, u
     return true;
 }
 
+/* What entry_prepare wrote is as it was: the device finds header, data and status where they are. */
+static bool entry_whole(const struct queue *q, uint16_t id)
+{
+    const volatile struct queue_request *r = &q->memory->request[id];
+    const volatile struct vring_desc *d = &q->memory->desc[id], *t = r->table;
+    uint64_t at = IOVA(q, request) + (uint64_t)id * sizeof(*r);
+    return d->addr == at && d->len == sizeof(r->table) && d->flags == VRING_DESC_F_INDIRECT &&
+           t[0].addr == at + offsetof(struct queue_request, header) && t[0].len == sizeof(r->header) &&
+           t[0].flags == VRING_DESC_F_NEXT && t[1].next == 2 &&
+           t[2].addr == at + offsetof(struct queue_request, status) && t[2].len == sizeof(r->status) &&
+           t[2].flags == VRING_DESC_F_WRITE;
+}
+
 bool queue_holds(const struct queue *q, uint32_t type, uint64_t sector, uint64_t data, uint32_t length)
 {
     uint16_t id = q->memory->avail.ring[(uint16_t)(q->avail_idx - 1) % QUEUE_ENTRIES];
-    if (id >= QUEUE_ENTRIES || !q->issued[id]) return false;
+    if (id >= QUEUE_ENTRIES || !q->issued[id] || !entry_whole(q, id)) return false;
     const volatile struct queue_request *r = &q->memory->request[id];
     if (r->header.type != type || r->header.sector != sector) return false;
     if (length == 0) return r->table[0].next == 2;
@@ -108,6 +121,7 @@ status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status
     if (id >= QUEUE_ENTRIES || !q->issued[id]) return E_PROTOCOL;
     uint8_t status = q->memory->request[id].status;
     if (status > VIRTIO_BLK_S_UNSUPP) return E_PROTOCOL; /* it is not done, or not this one */
+    if (status != VIRTIO_BLK_S_OK && !entry_whole(q, (uint16_t)id)) return E_PROTOCOL; /* no wonder */
     q->used_seen++;
     q->issued[id] = false;
     q->free[q->free_count++] = (uint16_t)id;

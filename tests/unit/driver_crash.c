@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * A driver made with lib/ dies at its first step, its second, its third... until it gets through: every
  * request completes exactly once, and nobody sleeps for ever. */
+#include <signal.h>
 #include "tests/unit/driver_world.h"
 
 #define REQUESTS 10u
@@ -197,4 +198,37 @@ Test(driver, info_is_in_the_buffer)
     cr_assert_eq(info->sectors, SECTORS);
     cr_assert_eq(info->max_bytes, 4 * SECTOR_SIZE);
     world_end();
+}
+
+static void call_answer(struct driver *d, struct message *m) { m->info = INFO_MAKE(d ? OK : E_STATE, 0); }
+
+/* The driver answers a call; then a bit of this word of its answer turns round. */
+static void reply_after_flip(uint32_t word)
+{
+    static const struct driver_ops ops = {.name = "answers", .call = call_answer};
+    static struct driver d = {.ops = &ops};
+    struct message m = {.info = INFO_MAKE(ECHO_ECHO, 0), .w = {1, 2, 3, 4, 5, 6, 7, 8}};
+
+    d.message_sum = message_sum(&m);
+    cr_assert(driver_message(&d, &m));
+    message_check(&d, &m);
+    m.w[word] ^= 1ul << 40;
+    message_check(&d, &m);
+}
+
+Test(driver, a_reply_that_changed_is_not_sent_first, .signal = SIGABRT) { reply_after_flip(0); }
+Test(driver, a_reply_that_changed_is_not_sent_last, .signal = SIGABRT)
+{
+    reply_after_flip(MESSAGE_WORDS - 1);
+}
+
+Test(driver, a_call_that_changed_is_not_answered, .signal = SIGABRT)
+{
+    static const struct driver_ops ops = {.name = "answers", .call = call_answer};
+    static struct driver d = {.ops = &ops};
+    struct message m = {.info = INFO_MAKE(ECHO_ECHO, 0), .w = {1}};
+
+    d.message_sum = message_sum(&m);
+    m.w[0] = 3;
+    (void)driver_message(&d, &m);
 }

@@ -277,6 +277,44 @@ Test(virtio_queue, what_the_device_will_read_is_compared, .init = setup)
     cr_assert_not(queue_holds(&q, VIRTIO_BLK_T_FLUSH, 0, 0, 0));
 }
 
+/* The parts of an entry that are written once. */
+Test(virtio_queue, a_spoilt_entry_is_found, .init = setup)
+{
+    volatile struct queue_request *r = &q.memory->request[0];
+    volatile __virtio64 *word[] = {&q.memory->desc[0].addr, &r->table[0].addr, &r->table[2].addr};
+
+    add_one(VIRTIO_BLK_T_IN, 512);
+    uint64_t sector = r->header.sector, data = r->table[1].addr;
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned half = 0; half < 2; half++) { /* address; length, flags and next */
+            word[i][half] ^= 1;
+            cr_assert_not(queue_holds(&q, VIRTIO_BLK_T_IN, sector, data, 512), "%u, %u", i, half);
+            word[i][half] ^= 1;
+        }
+    }
+    cr_assert(queue_holds(&q, VIRTIO_BLK_T_IN, sector, data, 512));
+}
+
+/* The device reports an error, and it was asked for nonsense. */
+static status_t take_error(uint64_t flip)
+{
+    struct token token;
+    uint8_t status;
+
+    add_one(VIRTIO_BLK_T_OUT, 512);
+    queue_kick(&q);
+    q.memory->request[0].table[0].addr ^= flip;
+    q.memory->request[0].status = VIRTIO_BLK_S_IOERR;
+    q.memory->used.ring[0].id = 0;
+    q.memory->used.idx = 1;
+    return queue_take(&q, &token, &status);
+}
+Test(virtio_queue, an_error_is_the_devices, .init = setup) { cr_assert_eq(take_error(0), OK); }
+Test(virtio_queue, an_error_of_a_spoilt_entry_is_not, .init = setup)
+{
+    cr_assert_eq(take_error(0x40), E_PROTOCOL);
+}
+
 static status_t take_after_lie(uint32_t id, uint16_t idx)
 {
     struct token token;

@@ -395,8 +395,9 @@ static void driver_serve(struct driver *d)
 
     for (;;) {
         bool worked = driver_round(d);
-        if (reply) message_check(d, &m);
-        if (worked || !driver_may_sleep(d)) {
+        bool go_on = worked || !driver_may_sleep(d);
+        if (reply) message_check(d, &m); /* the last thing before it goes */
+        if (go_on) {
             if (reply) (void)sys_reply(&m); /* who called may be gone */
             reply = false;
             if (++rounds % ROUNDS_WITHOUT_SLEEP != 0) continue;

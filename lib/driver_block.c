@@ -108,6 +108,10 @@ static void slot_issue(struct driver *d, struct driver_session *s, uint32_t slot
     struct session_entry *entry = &s->ledger->entry[slot];
     status_t status = request_check(d, s, r);
 
+    if (status != OK && !slot_same(&s->request->slot[slot], r)) { /* no longer what was asked for */
+        s->deferred |= 1ul << slot;
+        return;
+    }
     if (status != OK) status = request_refuse(d, s, r);
     entry->issued_gen = d->generation;
     shared_store(&entry->issued_id, r->id);

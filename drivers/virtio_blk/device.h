@@ -108,6 +108,8 @@ bool queue_holds(const struct queue *q, uint32_t type, uint64_t sector, uint64_t
 void queue_kick(struct queue *q); /* publishes all that was added; at most one MMIO write */
 /* Takes one completion. E_WOULD_BLOCK: none. E_PROTOCOL: the device's used ring makes no sense. */
 status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status) MUST_USE;
+/* The device's status of the completion that was taken last, read again from where it wrote it. */
+uint8_t queue_status(const struct queue *q);
 /* Asks for an interrupt on the next completion; false: there already is one. */
 bool queue_rearm(struct queue *q);
 bool queue_done(const struct queue *q); /* there is a completion; it stays where it is */

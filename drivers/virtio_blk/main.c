@@ -216,7 +216,7 @@ static uint32_t completions_take(struct driver *d)
     do {
         while ((status = queue_take(&queue, &token, &device_status)) == OK) {
             status_t result = device_status == VIRTIO_BLK_S_OK ? OK : E_IO;
-            if (result != OK && shared_load(&device_status) == VIRTIO_BLK_S_OK)
+            if (result != OK && queue_status(&queue) == VIRTIO_BLK_S_OK)
                 fatal("%s: the device has reported no error", startup()->name); /* as request_holds */
             record_count(&disk, token.op, result);
             driver_complete(d, &d->session[token.session], token.slot, result);

@@ -130,6 +130,11 @@ status_t queue_take(struct queue *q, struct token *token, uint8_t *device_status
     return OK;
 }
 
+uint8_t queue_status(const struct queue *q)
+{
+    return q->memory->request[q->free[(q->free_count - 1u) % QUEUE_ENTRIES]].status;
+}
+
 bool queue_rearm(struct queue *q)
 {
     q->memory->avail.used_event = q->used_seen;

@@ -232,3 +232,26 @@ Test(driver, a_call_that_changed_is_not_answered, .signal = SIGABRT)
     m.w[0] = 3;
     (void)driver_message(&d, &m);
 }
+
+/* The driver's own copy of a request is not what the client wrote: that is no reason to refuse the request. */
+Test(driver, a_spoilt_copy_is_looked_at_again)
+{
+    static struct session_request request;
+    static struct session_ledger ledger;
+    static const struct driver_ops ops = {.name = "copies"};
+    static struct driver d = {.ops = &ops, .sectors = SECTORS};
+    struct driver_session s = {.slots = 1, .data_bytes = SECTOR_SIZE, .request = &request, .ledger = &ledger};
+    struct session_slot copy = {.id = 1, .op = BLOCK_READ, .length = SECTOR_SIZE};
+
+    world_make(1);
+    request.slot[0] = copy;
+    copy.sector = 1ul << 40;
+    slot_issue(&d, &s, 0, &copy);
+    cr_assert_eq(s.deferred, 1);
+    cr_assert_eq(ledger.entry[0].issued_id, 0);
+    request.slot[0].sector = copy.sector;
+    slot_issue(&d, &s, 0, &copy);
+    cr_assert_eq(ledger.entry[0].completed_id, 1, "asked for, and refused");
+    cr_assert_eq(ledger.entry[0].status, E_ARGUMENT);
+    world_end();
+}

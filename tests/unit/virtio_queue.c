@@ -309,7 +309,13 @@ static status_t take_error(uint64_t flip)
     q.memory->used.idx = 1;
     return queue_take(&q, &token, &status);
 }
-Test(virtio_queue, an_error_is_the_devices, .init = setup) { cr_assert_eq(take_error(0), OK); }
+Test(virtio_queue, an_error_is_the_devices, .init = setup)
+{
+    cr_assert_eq(take_error(0), OK);
+    cr_assert_eq(queue_status(&q), VIRTIO_BLK_S_IOERR);
+    q.memory->request[0].status = VIRTIO_BLK_S_OK;
+    cr_assert_eq(queue_status(&q), VIRTIO_BLK_S_OK, "from where the device wrote it");
+}
 Test(virtio_queue, an_error_of_a_spoilt_entry_is_not, .init = setup)
 {
     cr_assert_eq(take_error(0x40), E_PROTOCOL);

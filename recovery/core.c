@@ -133,6 +133,7 @@ bool recovery_session_releasable(const struct recovery *r, const struct rsession
 
 void recovery_free(struct recovery *r, struct rsession *s)
 {
+    r->server[s->server].answers += s->rounds_seen;
     r->server[s->server].used &= ~(1ul << s->index);
     s->state = SESSION_FREE;
     r->sessions--;
@@ -179,6 +180,7 @@ status_t recovery_session_get(struct recovery *r, tag_t server, uint64_t index, 
 
     *out = NULL;
     if (status != OK) return status;
+    if (v->watch.state != WATCH_STARTING) v->answers++;
     if (index >= server_table_length(v)) return E_NOT_FOUND;
     if ((v->used >> index & 1) == 0) return OK;
     struct rsession *s = &r->session[v->session[index]];
@@ -187,6 +189,12 @@ status_t recovery_session_get(struct recovery *r, tag_t server, uint64_t index, 
     if (held == 0) s->held_generation = TAG_GENERATION(server);
     *out = s;
     return OK;
+}
+
+static void session_take_over(struct rsession *s, uint32_t dead_generation, struct attach_report *out)
+{
+    ledger_take_over(s, dead_generation, out);
+    s->rounds_seen = 0;
 }
 
 status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struct attach_report *out)
@@ -198,8 +206,9 @@ status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struc
     struct server *v = &r->server[TAG_SERVICE(server)];
     if (generation <= v->generation) return E_STATE;
     for (uint64_t left = v->used; left != 0; left &= left - 1)
-        ledger_take_over(&r->session[v->session[__builtin_ctzl(left)]], v->generation, out);
+        session_take_over(&r->session[v->session[__builtin_ctzl(left)]], v->generation, out);
     v->class = (uint32_t) class;
+    v->answers = 0;
     watch_reset(&v->watch);
     v->poisoned += out->poisoned;
     __atomic_store_n(&v->generation, generation,
@@ -209,11 +218,16 @@ status_t recovery_attach(struct recovery *r, tag_t server, uint64_t class, struc
 
 void recovery_sample(struct recovery *r, struct server *v, uint64_t now_ns, struct watch_sample *out)
 {
-    *out = (struct watch_sample){.now_ns = now_ns};
+    *out = (struct watch_sample){.now_ns = now_ns, .rounds = v->answers};
     for (uint64_t left = v->used; left != 0; left &= left - 1) {
         struct rsession *s = &r->session[v->session[__builtin_ctzl(left)]];
-        if (s->state != SESSION_OPEN) continue;
+        uint32_t before = out->rounds;
+        if (s->state != SESSION_OPEN) {
+            out->rounds += s->rounds_seen;
+            continue;
+        }
         ledger_sample(s, out);
+        s->rounds_seen = out->rounds - before;
         out->irq_lost += ledger_irq_lost(s, v->generation);
     }
 }

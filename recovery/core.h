@@ -47,6 +47,7 @@ struct rsession {
     uint64_t oldest_id,
         oldest_ns; /* of the requests with the device, at the last look, and since when; 0: none */
     uint32_t tx_tail_good, rx_head_good; /* stream: last indices that could be */
+    uint32_t rounds_seen;                /* of the present incarnation, at the last look */
     bool unheard;                        /* at the last look its client slept, with something to take */
 };
 
@@ -104,6 +105,9 @@ struct server {                         /* one for each service of the manifest 
     uint64_t used;                      /* bit i: session[i] is not free */
     uint8_t session[DOORBELL_SESSIONS]; /* indices into recovery.session */
     struct watch watch;
+    /* Signs of life that no open session shows: the rounds of those that are gone, and each SESSION_GET since the first
+     * round. Without them a driver that answers while its sessions come and go would seem not to. */
+    uint32_t answers;
     struct checkpoint *checkpoint[2]; /* in the shell's memory; NULL before the first commit */
     struct checkpoint
         *aside;        /* the newest of another schema, from before the first commit of this one; or NULL */

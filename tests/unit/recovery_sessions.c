@@ -57,7 +57,8 @@ static struct rsession *opened(uint64_t bytes)
     struct rsession *s = NULL;
 
     cr_assert_eq(recovery_open(&f->core, TAG_MAKE(CLIENT, 1), DISK, SESSION_BLOCK, 1, bytes, &s), OK);
-    s->request = (const void *)f->pages[0]; /* whole */
+    s->request = memset(f->pages[0], 0, PAGE_SIZE); /* whole */
+    s->ledger = memset(f->pages[1], 0, PAGE_SIZE);
     return s;
 }
 
@@ -173,4 +174,36 @@ Test(sessions, attach_is_for_newer_incarnations)
     cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(DISK, 6), 9, &r), E_ARGUMENT);
     cr_assert_eq(recovery_attach(&f->core, TAG_MAKE(SERVICES, 6), SESSION_BLOCK, &r), E_ARGUMENT);
     cr_assert_eq(recovery_attached(&f->core, TAG_MAKE(DISK, 5)), OK);
+}
+
+/* --- Signs of life ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t rounds_of(uint32_t service)
+{
+    struct watch_sample sample;
+
+    recovery_sample(&f->core, &f->core.server[service], 0, &sample);
+    return sample.rounds;
+}
+
+Test(sessions, an_answer_is_not_forgotten_with_its_session)
+{
+    struct rsession *s = fixture_open(f, DISK, SESSION_BLOCK, 1), *other;
+    struct server *v = &f->core.server[DISK];
+
+    attach(f, DISK, 1, SESSION_BLOCK);
+    cr_assert_eq(recovery_session_get(&f->core, TAG_MAKE(DISK, 1), 0, 0, &other), OK);
+    cr_assert_eq(rounds_of(DISK), 0, "until its first round it has not begun");
+    s->ledger->rounds = 7;
+    cr_assert_eq(rounds_of(DISK), 7);
+    v->watch.state = WATCH_ASKED;
+    recovery_close(s);
+    cr_assert_eq(rounds_of(DISK), 7);
+    cr_assert_eq(recovery_session_get(&f->core, TAG_MAKE(DISK, 1), 0, s->id, &other), OK);
+    recovery_free(&f->core, s);
+    cr_assert_eq(rounds_of(DISK), 8, "who lets go of a session answers");
+    (void)fixture_open(f, DISK, SESSION_BLOCK, 1);
+    cr_assert_eq(rounds_of(DISK), 8);
+    attach(f, DISK, 2, SESSION_BLOCK);
+    cr_assert_eq(rounds_of(DISK), 0, "its successor has not");
 }

@@ -21,7 +21,7 @@ DISK_WEIGHT = {"mix": 85, "all": 1}  # of virtio_disk, when there is a user's di
 # targets that sleep meanwhile, and single-stepped work is slow enough to alarm the watchdog.
 INSTRUCTIONS_MAX = {"virtio_blk": 900, "virtio_disk": 900, "serial": 600, "echo": 400, "pci": 400, "supervisor": 1200, "recovery": 900}
 RECOVERING_MAX = {"supervisor": 24000, "recovery": 9000, "pci": 1500}  # from the victim's death until it serves again
-RECOVERING_MIN = {"supervisor": 10000, "recovery": 3000, "pci": 250}  # as many are always executed then
+RECOVERING_MIN = {"supervisor": 10000, "recovery": 3000, "pci": 150}  # as many are always executed then
 RESUME_MAX = {"supervisor": 21000, "recovery": 24000, "pci": 4000}  # from the start of one that fell until it serves again
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 NESTED = tuple(f.name for f in faults.TABLE if f.how == "recovering")

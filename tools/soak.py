@@ -24,7 +24,7 @@ RUNS = {
     "hostile": ["hostile", "SECONDS=60", "SMP=4", "SEED=1"],
     "exhaust": ["exhaust", "SECONDS=5"],
     # many CPUs, many processes
-    "stress": ["stress", "SMP=4", "KILLS=10000"],
+    "stress": ["stress", "SMP=4", "KILLS=20000"],
     "scale": ["scale"],
     "leaks": ["leaks", "KILLS=10000"],
     # nothing lost

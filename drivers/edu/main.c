@@ -26,7 +26,7 @@ static void reg_write(uint32_t reg, uint64_t value) { *(volatile uint64_t *)(reg
 
 /* --- Buffers ------------------------------------------------------------------------------------------------- */
 
-static status_t buffer_take(struct buffer *b)
+static status_t buffer_take(struct buffer *b, uint32_t device_may)
 {
     struct sys_result r = sys_memory_create(0, BUFFER_PAGES, MEMORY_DMA);
     if (r.status != OK) return r.status;
@@ -35,7 +35,7 @@ static status_t buffer_take(struct buffer *b)
     status_t status = map_new(b->memory, BUFFER_PAGES, RW, &at);
     if (status != OK) return status;
     b->at = at;
-    r = sys_dma_map(dma, b->memory, 0, BUFFER_PAGES, RW);
+    r = sys_dma_map(dma, b->memory, 0, BUFFER_PAGES, device_may);
     b->iova.v = r.value;
     return r.status;
 }
@@ -75,10 +75,11 @@ static bool filled(uint64_t pattern)
     return true;
 }
 
-static status_t lend(uint64_t *iova)
+static status_t lend(uint64_t device_may, uint64_t *iova)
 {
     if (lent.memory != 0) return E_EXISTS;
-    status_t status = buffer_take(&lent);
+    if ((device_may & ~(uint64_t)RW) != 0) return E_ARGUMENT;
+    status_t status = buffer_take(&lent, device_may == 0 ? RW : (uint32_t)device_may);
     *iova = lent.iova.v;
     return status;
 }
@@ -94,7 +95,7 @@ static void edu_call(struct driver *d, struct message *m)
         status = reg_read(EDU_COMMAND) & EDU_RUN ? E_BUSY : OK;
         m->w[0] = filled(m->w[0]);
         break;
-    case EDU_TAKE: status = lend(&m->w[0]); break;
+    case EDU_TAKE: status = lend(m->w[0], &m->w[0]); break;
     case EDU_RETURN: status = lent.memory != 0 ? buffer_return(&lent) : E_NOT_FOUND; break;
     }
     m->info = INFO_MAKE(status, 0);
@@ -140,7 +141,7 @@ static status_t edu_reset(struct driver *d, const void *checkpoint)
     (void)checkpoint;
     status_t status = rest_await(d);
     if (status == OK) status = sys_dma_reset_done(dma);
-    if (status == OK) status = buffer_take(&own);
+    if (status == OK) status = buffer_take(&own, RW);
     if (status == OK) status = sys_dma_bus_master(dma, true);
     return status;
 }

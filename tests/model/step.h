@@ -107,14 +107,14 @@ static void fault_make(void)
     const struct mapping *map = mapping_find(p, (vaddr_t){at});
     uint32_t prot = RIGHT_WRITE;
     if (map) host_translate(p, (vaddr_t){at & ~(PAGE_SIZE - 1)}, &prot, NULL);
-    bool copies = map && (map->prot & RIGHT_WRITE) && !(prot & RIGHT_WRITE);
+    bool writable = map && (map->prot & RIGHT_WRITE), copies = writable && !(prot & RIGHT_WRITE);
     must(!copies || (p->snapshot.taken && map->memory->saved), "page %lx is not writable", at);
     bool executes = chance(20);
     if (executes)
         kernel_exception(CAUSE_PAGE_FAULT, at);
     else
         kernel_write_fault(at);
-    if (executes || !map || !(map->prot & RIGHT_WRITE)) {
+    if (executes || !writable) {
         model_process_stop(me);
         return;
     }

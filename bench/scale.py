@@ -38,8 +38,8 @@ BOOT_SECONDS = 600      # counting instructions, firmware alone takes a minute
 ANSWER_SECONDS = 120
 POLL_SECONDS = 0.05
 PROMPT = "coppice> "
+HUB = "recovery"        # everybody depends on it: its restart looks at each of them, which is printed and not judged (CAVEATS.md)
 KINDS = ("counter", "reader", "virtio_blk", "pci", "serial", "console")  # by the name up to the dot
-DEVICE = ("reader", "virtio_blk", "pci")  # their recovery depends on a device: their ratio is shown and not judged
 
 
 class Missed(Exception):
@@ -338,11 +338,13 @@ def main():
     if not options.time_only:
         few, many = run(FEW, True), run(options.services, True)
         counted = compare(few, many, "insn", lambda r, _: r.ticks - r.waited)
+        counted.append({"kind": HUB, "unit": "insn", "few": spread([few["everybody"]]), "many": spread([many["everybody"]]),
+                        "ratio": round(many["everybody"] / few["everybody"], 3)})
         out["recovery"] += counted
         out |= {"phases_few": phases_of(few), "phases_many": phases_of(many)}
         out["problems"] += few["problems"] + many["problems"]
         out["problems"] += [f"{r['kind']}: {r['ratio']} times the instructions, limit {LIMIT_RATIO}" for r in counted
-                            if r["kind"] not in DEVICE and r["ratio"] > LIMIT_RATIO]
+                            if r["kind"] != HUB and r["ratio"] > LIMIT_RATIO]
     (folder / "scale.json").write_text(json.dumps(out, indent=1) + "\n")
     latest = folder.parent / "latest"
     latest.unlink(missing_ok=True)

@@ -184,12 +184,12 @@ static void flood_requests(void)
 /* As much of recovery's memory as we are given, in large sessions and small ones, held while we ask for more. */
 static void flood_sessions(void)
 {
-    static struct block_session s[16];
+    static struct block_session s[16], more;
     uint32_t open = 0;
 
     for (bool told = false; going(); told = true) {
         for (uint64_t bytes = SESSION_DATA_MAX; bytes >= BLOCK_BYTES; bytes /= 4) {
-            struct block_session more, *to = open < 16 ? &s[open] : &more;
+            struct block_session *to = open < 16 ? &s[open] : &more;
             if (attempt(block_open(to, "virtio_blk", 1, bytes, 0)) && to != &more) open++;
         }
         if (!told) flooding();

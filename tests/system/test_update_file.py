@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from bench import gdbstub
 from conftest import BUILD, ROOT, boot
 from faultinject.gdbstub import free_port, function
+from test_update import program
 
 GOOD, BAD = "virtio_blk_v4.elf", "virtio_blk_v5.elf"
 AT_WORK = "version 4 at work"
@@ -57,12 +58,6 @@ def system(files, tmp_path_factory):
     console = boot(tmp_path_factory.mktemp("file"), image="update", user_disk=files / "files.tar")
     yield console
     console.guest.stop()
-
-
-def program(console):
-    lines = console.run("svc").splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("virtio_blk "))
-    return lines[at + 1].strip() if lines[at + 1].startswith(" ") else ""
 
 
 def await_program(console, wanted):

@@ -70,7 +70,7 @@ PLANTS = {
         "lib/session_block.c", "    s->busy &= ~(1ul << i);\n    return true;", "    return true;", "."),
 }
 
-LEFT_MAX = 12 # faults that a shrunk schedule may need: which schedule is the first to show a plant, any change of the cores decides
+LEFT_MAX = 12  # faults that a shrunk schedule may need: which schedule is the first to show a plant, any change of the cores decides
 
 
 def play(program, *args):

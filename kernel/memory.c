@@ -104,15 +104,19 @@ static struct mapping *mapping_of(struct list *link)
     return container_of(link, struct mapping, of_process);
 }
 
-/* A process's mappings are in the order of their addresses. The last that starts at or below `at` (NULL: none),
- * sought from the end, where the runtime puts new ones, or from the one last found. */
+/* A process's mappings are in the order of their addresses. The last that starts at or below `at` (NULL: none), sought
+ * from both ends, the program's and that where the runtime puts new ones, or from the one last found. */
 static struct mapping *mapping_below(struct process *p, vaddr_t at)
 {
-    struct list *head = &p->mappings, *i = head->prev;
-    if (i != head && mapping_of(i)->start.v > at.v && p->last_mapping) i = &p->last_mapping->of_process;
-    while (i != head && mapping_of(i)->start.v > at.v) i = i->prev;
-    while (i->next != head && mapping_of(i->next)->start.v <= at.v) i = i->next;
-    return i == head ? NULL : mapping_of(i);
+    struct list *head = &p->mappings, *low = head, *high = head;
+    if (p->last_mapping) *(p->last_mapping->start.v <= at.v ? &low : &high) = &p->last_mapping->of_process;
+    while (low->next != high && mapping_of(low->next)->start.v <= at.v) {
+        low = low->next;
+        if (low->next == high) break;
+        high = high->prev;
+        if (mapping_of(high)->start.v <= at.v) return mapping_of(high);
+    }
+    return low == head ? NULL : mapping_of(low);
 }
 
 static bool mapping_overlaps(struct process *p, vaddr_t start, uint64_t pages)

@@ -70,7 +70,16 @@ void object_init(struct object *o, enum object_type type, struct process *owner,
     o->type = (uint8_t)type;
     o->tag = tag;
     o->owner = owner;
-    list_append(&owner->objects, &o->owned);
+    if (type == OBJECT_REPLY) /* object_has_replies */
+        list_prepend(&owner->objects, &o->owned);
+    else
+        list_append(&owner->objects, &o->owned);
+}
+
+bool object_has_replies(const struct process *p)
+{
+    const struct object *first = container_of(p->objects.next, struct object, owned);
+    return !list_empty(&p->objects) && first->type == OBJECT_REPLY;
 }
 
 /* Frees what only this object holds; the type's own links were undone by its destroy. */

@@ -57,6 +57,8 @@ void pool_destroy(struct process *owner); /* every page of the pool; no cell of 
 
 /* Makes a cell (or page) an object of its owner. */
 void object_init(struct object *o, enum object_type type, struct process *owner, tag_t tag);
+/* Replies stand in front of all else that a process owns: if there are any, the first object is one. */
+bool object_has_replies(const struct process *p);
 /* Ends an object of any type: its capabilities everywhere, its links to others, its memory. */
 void object_destroy(struct object *o);
 

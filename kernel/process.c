@@ -317,7 +317,7 @@ static void process_fall(struct process *p)
 {
     death_stop(p);
     uint64_t quarantined = death_fence(p, NULL);
-    list_each(struct object, o, &p->objects, owned) if (o->type == OBJECT_REPLY) object_destroy(o);
+    while (object_has_replies(p)) object_destroy(container_of(p->objects.next, struct object, owned));
     source_set(&p->event_source, NULL, 0);
     p->strike.armed = false;
     p->state = PROCESS_FALLEN;

@@ -36,16 +36,10 @@ static void flush_others(struct process *p)
     if (arch_platform.cpus > 1) sched_flush(p);
 }
 
-static bool has_replies(const struct process *p)
-{
-    list_each(struct object, o, &p->objects, owned) if (o->type == OBJECT_REPLY) return true;
-    return false;
-}
-
 status_t snapshot_prepare(struct process *p)
 {
     uint64_t need = 0;
-    if (!p->kept || p->thread_count != 1 || has_replies(p)) return E_STATE;
+    if (!p->kept || p->thread_count != 1 || object_has_replies(p)) return E_STATE;
     if (!list_empty(&p->irqs) || !list_empty(&p->domains)) return E_STATE;
     list_each(struct object, o, &p->objects, owned)
     {

@@ -10,6 +10,7 @@ void recovery_init(struct recovery *r, const struct manifest *manifest, struct s
     r->server = server;
     r->last_session_id = 0;
     r->sessions = 0;
+    r->falls = 0;
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) r->session[i].state = SESSION_FREE;
 }
 
@@ -30,28 +31,40 @@ bool recovery_sound(const struct recovery *r, const struct manifest *manifest)
             if (i < 64 && r->session[__builtin_ctzl(left)].server == s->server) return false;
         if (i < 64) taken[s->index] |= 1ul << i;
     }
-    for (uint32_t i = 0; i < manifest->service_count; i++)
-        if (r->server[i].watch.state > WATCH_REPORTED || r->server[i].class > SESSION_STREAM ||
-            r->server[i].checkpoint_room > CHECKPOINT_MAX)
-            return false;
     return true;
 }
 
-void recovery_resume(struct recovery *r)
+bool recovery_resume(struct recovery *r)
 {
+    r->falls++;
     r->sessions = 0;
-    for (uint32_t i = 0; i < r->manifest->service_count; i++) {
-        r->server[i].used = 0;
-        watch_resume(&r->server[i].watch);
-    }
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
         struct rsession *s = &r->session[i];
         if (s->request == NULL) s->state = SESSION_FREE;
-        if (s->state == SESSION_FREE) continue;
-        r->server[s->server].used |= 1ul << s->index;
-        r->server[s->server].session[s->index] = (uint8_t)i;
-        r->sessions++;
+        r->sessions += s->state != SESSION_FREE;
     }
+    for (uint32_t i = 0; i < SESSIONS_MAX;
+         i++) /* the free ones too: of what they were, the rest may be left */
+        if (!recovery_server_resume(r, r->session[i].server)) return false;
+    return true;
+}
+
+bool recovery_server_resume(struct recovery *r, uint64_t service)
+{
+    if (service >= r->manifest->service_count || r->server[service].falls == r->falls) return true;
+    struct server *v = &r->server[service];
+    if (v->watch.state > WATCH_REPORTED || v->class > SESSION_STREAM || v->checkpoint_room > CHECKPOINT_MAX)
+        return false;
+    v->used = 0;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct rsession *s = &r->session[i];
+        if (s->state == SESSION_FREE || s->server != service) continue;
+        v->used |= 1ul << s->index;
+        v->session[s->index] = (uint8_t)i;
+    }
+    watch_resume(&v->watch);
+    __atomic_store_n(&v->falls, r->falls, __ATOMIC_SEQ_CST); /* last: until then it can be done again */
+    return true;
 }
 
 static bool manifest_allows(const struct manifest *m, uint32_t client, uint64_t service)

@@ -116,6 +116,7 @@ struct server {                         /* one for each service of the manifest 
     uint32_t checkpoint_kept; /* 1 + which of the two the next commit leaves alone; 0: none yet */
     uint64_t checkpoints;     /* committed since boot: the last sequence number */
     uint32_t poisoned;        /* requests given up since boot */
+    uint32_t falls;           /* recovery.falls when it was last made good */
 };
 
 struct recovery {
@@ -123,6 +124,7 @@ struct recovery {
     struct server *server; /* manifest->service_count */
     uint64_t last_session_id;
     uint32_t sessions; /* not free */
+    uint32_t falls;    /* of this process, with this state */
     struct rsession session[SESSIONS_MAX];
 };
 
@@ -131,9 +133,13 @@ void recovery_init(struct recovery *r, const struct manifest *manifest, struct s
 
 /* What a shell finds that takes over from one which fell at any instruction: could this be a core's state? */
 bool recovery_sound(const struct recovery *r, const struct manifest *manifest);
-/* Then: sessions half made or half freed (without `request`) are free, the tables say so, and a complaint that was on
- * its way may be lost and is made again. */
-void recovery_resume(struct recovery *r);
+/* Then: sessions half made or half freed (without `request`) are free, and the servers of all sessions are made good.
+ * False: what is found of one of them is not sound. */
+bool recovery_resume(struct recovery *r);
+/* Every other server is to be made good before anything is done with it, which is nothing the second time: its table says
+ * what the sessions say, and a complaint that was on its way may be lost and is made again. A fall costs as much as there
+ * are sessions, and not as there are services. False: it is not sound. */
+bool recovery_server_resume(struct recovery *r, uint64_t service);
 
 /* --- Sessions (core.c) --------------------------------------------------------------------------- */
 

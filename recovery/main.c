@@ -15,21 +15,35 @@
 #define TICK_BIT     1ul
 #define TICK_MS_MIN  1ul
 #define TICK_MS_MAX  5ul
+#define NS_PER_MS    1000000ul
 #define TICKS_A_TIME 8ul /* looks within a watchdog time: half of them between question and verdict */
 
 #define keep ((struct recovery_kept *)USER_KEPT)
 #define core (*keep->state)
 static handle_t trace, supervisor, endpoint;
 static bool again; /* the request was in hand when one fell */
-static uint64_t tick_ns;
 static bool ticking;
-static bool sweeps; /* capabilities have not been looked through since a fall */
+static bool sweeps; /* not all services and capabilities have been looked at since a fall */
 
 static const char *service_name(uint32_t service) { return core.manifest->service[service].name; }
 
 static void mark(uint32_t kind, uint64_t value)
 {
     (void)sys_trace_mark(trace, kind, value); /* the trace is poorer without it, no more */
+}
+
+static void unsound(void)
+{
+    log_line("recovery: what it kept is not sound: it begins anew, and with it all that have sessions");
+    sys_exit(E_STATE);
+}
+
+/* Before anything is done with it: what a fall left of it half done is done. */
+static void server_look(uint64_t service)
+{
+    if (service >= core.manifest->service_count) return; /* that is said where it is asked for */
+    if (!recovery_server_resume(&core, service)) unsound();
+    server_checkpoint_move(&keep->server_objects[service], &core.server[service]);
 }
 
 /* --- Sessions ---------------------------------------------------------------------------------- */
@@ -66,8 +80,8 @@ static void sessions_release(struct server *v)
 /* Watching costs a timer interrupt a tick: only while there is a session, or something else to do then. */
 static void watch_start(void)
 {
-    if (ticking || tick_ns == 0 || (core.sessions == 0 && !sweeps)) return;
-    ticking = sys_timer_arm(keep->timer, clock_ns() + tick_ns) == OK;
+    if (ticking || (core.sessions == 0 && !sweeps)) return;
+    ticking = sys_timer_arm(keep->timer, clock_ns() + keep->tick_ns) == OK;
 }
 
 static status_t handle_open(tag_t caller, struct message *m)
@@ -159,7 +173,7 @@ static uint64_t oldest_of(uint64_t limit_ms)
 {
     uint64_t now = clock_ns();
 
-    return limit_ms != 0 && limit_ms < now / 1000000 ? now - limit_ms * 1000000 : 0;
+    return limit_ms != 0 && limit_ms < now / NS_PER_MS ? now - limit_ms * NS_PER_MS : 0;
 }
 
 /* The best that there is goes to the staging area; to[]: its bytes, source and schema version. */
@@ -329,7 +343,7 @@ static void watch_service(uint32_t service, uint64_t now)
         complain(service, CAUSE_PROTOCOL);
         return;
     }
-    uint64_t watchdog_ns = core.manifest->service[service].watchdog_ms * 1000000ul;
+    uint64_t watchdog_ns = core.manifest->service[service].watchdog_ms * NS_PER_MS;
     enum watch_verdict verdict = watch_step(&v->watch, &sample, now, watchdog_ns);
     if (verdict == WATCH_ASK) (void)sys_signal(keep->server_objects[service].doorbell, v->used);
     if (verdict == WATCH_STALLED) complain(service, CAUSE_STALLED);
@@ -366,11 +380,12 @@ static void known_mark(void)
     }
 }
 
-/* After a fall: capabilities that nobody knows of. How long that takes goes with the number of services, so it waits until
- * recovery serves again; between two requests is as good as before the first. */
+/* After a fall: services that nobody asked for since, and capabilities that nobody knows of. How long that takes goes with
+ * the number of services, so it waits until recovery serves again; between two requests is as good as before the first. */
 static void sweep(void)
 {
     if (!sweeps) return;
+    for (uint32_t i = 0; i < core.manifest->service_count; i++) server_look(i);
     known_mark();
     caps_sweep(stray);
     sweeps = false;
@@ -413,6 +428,9 @@ static status_t dispatch(tag_t caller, struct message *m)
     uint16_t label = INFO_LABEL(m->info);
 
     if (TAG_SERVICE(caller) >= core.manifest->service_count || TAG_GENERATION(caller) == 0) return E_RIGHTS;
+    server_look(TAG_SERVICE(caller));
+    if (label == RECOVERY_OPEN || label == RECOVERY_STATUS)
+        server_look(m->w[0]); /* the service that it is about */
     if (label == RECOVERY_OPEN) return handle_open(caller, m);
     m->info = INFO_MAKE(OK, 0); /* handlers that answer with capabilities say so */
     switch (label) {
@@ -490,9 +508,9 @@ static uint64_t tick_choose(const struct manifest *manifest)
         uint64_t ms = manifest->service[i].watchdog_ms;
         if (ms != 0 && (least == 0 || ms < least)) least = ms;
     }
-    if (least == 0) return TICK_MS_MAX * 1000000; /* ledgers are still looked at */
+    if (least == 0) return TICK_MS_MAX * NS_PER_MS; /* ledgers are still looked at */
     uint64_t ms = least / TICKS_A_TIME;
-    return (ms < TICK_MS_MIN ? TICK_MS_MIN : ms > TICK_MS_MAX ? TICK_MS_MAX : ms) * 1000000;
+    return (ms < TICK_MS_MIN ? TICK_MS_MIN : ms > TICK_MS_MAX ? TICK_MS_MAX : ms) * NS_PER_MS;
 }
 
 /* --- Start, and start again ------------------------------------------------------------------------ */
@@ -541,6 +559,7 @@ static status_t begin(void)
     r = sys_timer_create(keep->notification, TICK_BIT);
     if (r.status != OK) return r.status;
     keep->timer = r.value;
+    keep->tick_ns = tick_choose(manifest);
     __atomic_store_n(&keep->kept.phase, PHASE_SERVES, __ATOMIC_SEQ_CST);
     return OK;
 }
@@ -564,14 +583,9 @@ static status_t go_on(void)
 {
     const struct manifest *manifest = core.manifest;
 
-    if (keep->kept.phase != PHASE_SERVES || manifest->magic != MANIFEST_MAGIC ||
-        !recovery_sound(&core, manifest)) {
-        log_line("recovery: what it kept is not sound: it begins anew, and with it all that have sessions");
-        sys_exit(E_STATE);
-    }
-    for (uint32_t i = 0; i < manifest->service_count; i++)
-        server_checkpoint_move(&keep->server_objects[i], &core.server[i]);
-    recovery_resume(&core);
+    bool sound = keep->kept.phase == PHASE_SERVES && manifest->magic == MANIFEST_MAGIC &&
+                 keep->tick_ns >= TICK_MS_MIN * NS_PER_MS && keep->tick_ns <= TICK_MS_MAX * NS_PER_MS;
+    if (!sound || !recovery_sound(&core, manifest) || !recovery_resume(&core)) unsound();
     sweeps = true;
     sessions_look();
     log_line("recovery: goes on with %u sessions", core.sessions);
@@ -590,7 +604,6 @@ static status_t start(void)
     endpoint = cap_find("endpoint");
     status = kept->phase == 0 ? begin() : go_on();
     if (status != OK) return status;
-    tick_ns = tick_choose(core.manifest);
     status = sys_bind(keep->notification);
     watch_start();
     return status != OK ? status : service_call(supervisor, SUPERVISOR_READY, &ready);

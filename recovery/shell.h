@@ -47,6 +47,7 @@ struct recovery_kept {
     struct session_objects *session_objects;
     struct server_objects *server_objects; /* one for each service */
     handle_t tables, notification, timer;
+    uint64_t tick_ns; /* how often the watch looks */
     struct in_hand hand;
 };
 

@@ -67,8 +67,7 @@ void step_enter(struct step *step, uint32_t i, enum service_state to, uint64_t d
     state->service[i].state = to;
     step_deadline(step, i, deadline_ns);
     if (down_for_good(to)) spare_end(step, i);
-    if (to == SERVICE_STATE_WAITING) set_add(&state->stale, i);
-    index_affected(state, i);
+    index_entered(state, i);
 }
 
 static void report(struct step *step, uint32_t i)

@@ -86,7 +86,8 @@ struct supervised { /* what the core knows of one service */
     uint64_t deadline_ns;            /* STARTING: start timeout; BACKOFF: end of the wait; RUNNING: when its
                                  spare is to be made, or must stand; else SUPERVISOR_NEVER */
     /* core_index.c: so that a step looks at those it affects only */
-    uint16_t first_edge;                  /* of those that depend on it; 0: none */
+    uint16_t first_edge;                  /* of those that depend on it, restart-with first; 0: none */
+    uint16_t dependents;                  /* how many edges lead on from there */
     uint16_t next_edge[MANIFEST_DEPENDS]; /* the next with the same target as its own edge d */
     uint16_t next_member;                 /* of its group; 0: none */
     uint16_t deadline_slot;               /* in deadline[]; 0: none */
@@ -123,6 +124,7 @@ struct supervisor_state {
     uint64_t halt_code;
     uint32_t deaths, restarts;
     uint32_t in_state[SERVICE_STATES];      /* how many services, [0] aside */
+    struct service_set idle;                /* WAITING, GAVE_UP or ABSENT: a verdict moves nobody else */
     struct service_set stale;               /* may need another verdict; empty between steps of PHASE_RUN */
     struct service_set marked;              /* scratch of one step; empty between steps */
     uint16_t first_member[MANIFEST_GROUPS]; /* of each group; 0: none */

@@ -36,6 +36,15 @@ uint32_t set_after(const struct service_set *set, uint32_t i)
     return w * 64 + (uint32_t)__builtin_ctzll(rest);
 }
 
+static void set_add_all(struct service_set *set, const struct service_set *more)
+{
+    for (uint64_t left = more->summary; left; left &= left - 1) {
+        uint32_t w = (uint32_t)__builtin_ctzll(left);
+        set->word[w] |= more->word[w];
+    }
+    set->summary |= more->summary;
+}
+
 uint32_t set_highest(const struct service_set *set)
 {
     if (!set->summary) return SET_NONE;
@@ -92,8 +101,24 @@ static void affect_tree(struct supervisor_state *state, uint16_t own)
             set_add(&state->stale, j);
 }
 
-void index_affected(struct supervisor_state *state, uint32_t i)
+bool index_is_idle(enum service_state state)
 {
+    return state == SERVICE_STATE_WAITING || state == SERVICE_STATE_GAVE_UP || state == SERVICE_STATE_ABSENT;
+}
+
+static uint32_t idle_count(const struct supervisor_state *state)
+{
+    return state->in_state[SERVICE_STATE_WAITING] + state->in_state[SERVICE_STATE_GAVE_UP] +
+           state->in_state[SERVICE_STATE_ABSENT];
+}
+
+/* Of all that are idle, or of all that have to do with i, the fewer. */
+static void affected(struct supervisor_state *state, uint32_t i)
+{
+    if (idle_count(state) <= state->service[i].dependents) {
+        set_add_all(&state->stale, &state->idle);
+        return;
+    }
     for (uint16_t edge = state->service[i].first_edge; edge; edge = *next_edge(state, edge))
         set_add(&state->stale, edge / MANIFEST_DEPENDS);
     for (uint32_t j = next_in_order(state, i); j != SET_NONE; j = next_in_order(state, j))
@@ -102,6 +127,17 @@ void index_affected(struct supervisor_state *state, uint32_t i)
         set_add(&state->stale, j);
     if (state->manifest->service[i].group != MANIFEST_NONE)
         affect_tree(state, state->manifest->service[i].group);
+}
+
+void index_entered(struct supervisor_state *state, uint32_t i)
+{
+    enum service_state now = state->service[i].state;
+    if (index_is_idle(now))
+        set_add(&state->idle, i);
+    else
+        set_remove(&state->idle, i);
+    affected(state, i);
+    if (now == SERVICE_STATE_WAITING) set_add(&state->stale, i);
 }
 
 /* What is DONE restarts with nobody any more, and nobody with it. */
@@ -134,9 +170,9 @@ static bool mark_nested(struct supervisor_state *state, uint32_t leader)
 static bool mark_followers_of(struct supervisor_state *state, uint32_t leader)
 {
     bool again = false;
-    for (uint16_t edge = state->service[leader].first_edge; edge; edge = *next_edge(state, edge))
-        if (edge_of(state, edge)->kind == DEPEND_RESTART_WITH)
-            again |= mark(state, leader, edge / MANIFEST_DEPENDS);
+    for (uint16_t edge = state->service[leader].first_edge;
+         edge && edge_of(state, edge)->kind == DEPEND_RESTART_WITH; edge = *next_edge(state, edge))
+        again |= mark(state, leader, edge / MANIFEST_DEPENDS);
     uint32_t member = next_in_order(state, leader);
     while (member != SET_NONE && is_done(state, member)) member = next_in_order(state, member);
     if (member != SET_NONE) again |= mark(state, leader, member);
@@ -154,21 +190,32 @@ void index_followers(struct supervisor_state *state, uint32_t i)
     set_remove(&state->marked, i);
 }
 
+static void edges_of_kind(struct supervisor_state *state, uint32_t i, enum depend_kind kind)
+{
+    const struct manifest_service *m = &state->manifest->service[i];
+    for (uint32_t d = 0; d < m->depend_count; d++) {
+        if (m->depend[d].kind != kind) continue;
+        uint16_t edge = (uint16_t)(i * MANIFEST_DEPENDS + d);
+        struct supervised *on = &state->service[m->depend[d].service];
+        *next_edge(state, edge) = on->first_edge;
+        on->first_edge = edge;
+        on->dependents++;
+    }
+}
+
 void index_init(struct supervisor_state *state)
 {
-    for (uint32_t i = state->count - 1; i > 0; i--) { /* downwards: lists ascend */
+    /* Each time put in front, so downwards: lists ascend. */
+    for (uint32_t i = state->count - 1; i > 0; i--) edges_of_kind(state, i, DEPEND_HOLD_AND_REPLAY);
+    for (uint32_t i = state->count - 1; i > 0; i--) {
         const struct manifest_service *m = &state->manifest->service[i];
-        for (uint32_t d = 0; d < m->depend_count; d++) {
-            uint16_t edge = (uint16_t)(i * MANIFEST_DEPENDS + d);
-            struct supervised *on = &state->service[m->depend[d].service];
-            *next_edge(state, edge) = on->first_edge;
-            on->first_edge = edge;
-        }
+        edges_of_kind(state, i, DEPEND_RESTART_WITH);
         if (m->group != MANIFEST_NONE) {
             state->service[i].next_member = state->first_member[m->group];
             state->first_member[m->group] = (uint16_t)i;
         }
         set_add(&state->stale, i);
+        set_add(&state->idle, i);
     }
 }
 

@@ -18,8 +18,11 @@ uint32_t set_highest(const struct service_set *set);           /* or SET_NONE */
 void index_init(struct supervisor_state *state);
 /* The first member of the group of i if that is one_for_all, else SET_NONE; next_member leads on. */
 uint32_t index_first_of_all(const struct supervisor_state *state, uint32_t i);
-/* Adds to stale whoever's verdict may change with the state of i. */
-void index_affected(struct supervisor_state *state, uint32_t i);
+/* The state of i is another one: adds to stale whoever's verdict may change with it. While all serve that is nobody, however
+ * many depend on it. */
+void index_entered(struct supervisor_state *state, uint32_t i);
+/* A verdict may move a service that is in this state. */
+bool index_is_idle(enum service_state state);
 /* Adds to marked all that restart with i, directly or through others; i itself aside. */
 void index_followers(struct supervisor_state *state, uint32_t i);
 

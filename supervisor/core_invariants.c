@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * What holds of the policy core's state between any two steps. Read by tests after every step and
  * by the shell at boot; owns nothing, changes nothing. */
+#include "core_index.h"
 #include "core_step.h"
 
 static bool waits_for_time(enum service_state state)
@@ -109,14 +110,27 @@ static bool inv_not_forgotten(const struct supervisor_state *state, uint32_t i)
     return false;
 }
 
+/* A set says in its summary which words are not 0, and has no members past the end. */
+static bool inv_set(const struct service_set *set, uint32_t members)
+{
+    uint32_t found = 0;
+    for (uint32_t w = 0; w < MANIFEST_SERVICES / 64; w++) {
+        if ((set->word[w] != 0) != (set->summary >> w & 1)) return false;
+        found += (uint32_t)__builtin_popcountll(set->word[w]);
+    }
+    return found == members && set->summary >> (MANIFEST_SERVICES / 64 - 1) <= 1;
+}
+
 /* What core_index.c keeps says the same as the services do. */
 static bool inv_index(const struct supervisor_state *state)
 {
-    uint32_t in_state[SERVICE_STATES] = {0}, deadlines = 0;
+    uint32_t in_state[SERVICE_STATES] = {0}, deadlines = 0, idle = 0;
     for (uint32_t i = 1; i < state->count; i++) {
         const struct supervised *s = &state->service[i];
         uint32_t slot = s->deadline_slot;
         in_state[s->state]++;
+        idle += index_is_idle(s->state);
+        if (set_has(&state->idle, i) != index_is_idle(s->state)) return false;
         if ((s->deadline_ns != SUPERVISOR_NEVER) != (slot != 0)) return false;
         if (!slot) continue;
         deadlines++;
@@ -125,6 +139,7 @@ static bool inv_index(const struct supervisor_state *state)
     }
     for (uint32_t s = 0; s < SERVICE_STATES; s++)
         if (in_state[s] != state->in_state[s]) return false;
+    if (!inv_set(&state->idle, idle)) return false;
     if (state->marked.summary || (state->phase == PHASE_RUN && state->stale.summary)) return false;
     return deadlines == state->deadlines;
 }

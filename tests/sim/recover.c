@@ -36,7 +36,7 @@ void recovery_start(void)
         }
         recovery_init(&world.core, &plan.file.head, world.server);
     } else {
-        recovery_resume(&world.core);
+        if (!recovery_resume(&world.core)) sim_fail("recovery finds what it kept not sound");
         sometimes(RECOVERY_RESUMED, world.core.sessions != 0);
     }
     world.recovery_ready = false;
@@ -343,8 +343,14 @@ static void watch_service(uint32_t i)
     if (verdict == WATCH_LOST_IRQ) complain(i, CAUSE_LOST_IRQ);
 }
 
+static void server_look(uint64_t i)
+{
+    if (!recovery_server_resume(&world.core, i)) sim_fail("recovery finds what it kept of %lu not sound", i);
+}
+
 static void tick(void)
 {
+    for (uint32_t i = 2; i < plan.services; i++) server_look(i);
     for (uint32_t i = 2; i < plan.services && world.process[RECOVERY].alive && !world.process[RECOVERY].hung;
          i++)
         if (world.server[i].used != 0) watch_service(i);
@@ -355,6 +361,8 @@ static void tick(void)
 
 static status_t dispatch(tag_t caller, struct message *m)
 {
+    server_look(TAG_SERVICE(caller));
+    if (INFO_LABEL(m->info) == RECOVERY_OPEN) server_look(m->w[0]);
     switch (INFO_LABEL(m->info)) {
     case RECOVERY_OPEN: return handle_open(caller, m);
     case RECOVERY_ATTACH: return handle_attach(caller, m);

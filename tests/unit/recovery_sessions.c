@@ -207,3 +207,58 @@ Test(sessions, an_answer_is_not_forgotten_with_its_session)
     attach(f, DISK, 2, SESSION_BLOCK);
     cr_assert_eq(rounds_of(DISK), 0, "its successor has not");
 }
+
+/* --- After a fall ------------------------------------------------------------------------------------------------------ */
+
+/* A session half made, one half freed and one whole: the tables say what is there, in whatever order they are looked at. */
+Test(sessions, a_fall_leaves_the_sessions_that_were_whole)
+{
+    struct rsession *whole = fixture_open(f, DISK, SESSION_BLOCK, 1),
+                    *half = fixture_open(f, DISK, SESSION_BLOCK, 1);
+    struct rsession *freed = fixture_open(f, SERIAL, SESSION_STREAM, 0);
+    struct server *disk = &f->core.server[DISK], *serial = &f->core.server[SERIAL];
+
+    half->request = NULL;
+    recovery_free(&f->core, freed);
+    serial->used = 1; /* it fell before that was written */
+    disk->used &= ~1ul;
+    cr_assert(recovery_sound(&f->core, f->manifest));
+    cr_assert(recovery_resume(&f->core));
+    cr_assert_eq(f->core.sessions, 1u);
+    cr_assert_eq(disk->used, 1ul << whole->index);
+    cr_assert_eq(&f->core.session[disk->session[whole->index]], whole);
+    cr_assert_eq(serial->used, 0u);
+}
+
+Test(sessions, a_server_without_sessions_is_made_good_when_it_is_needed)
+{
+    struct server *v = &f->core.server[CLIENT];
+
+    attach(f, CLIENT, 1, SESSION_BLOCK);
+    v->watch.state = WATCH_ASKED;
+    v->used = 1ul << 5;
+    cr_assert(recovery_resume(&f->core));
+    cr_assert_eq(v->watch.state, WATCH_ASKED, "nobody looked at it yet");
+    cr_assert(recovery_server_resume(&f->core, CLIENT));
+    cr_assert_eq(v->watch.state, WATCH_STARTING);
+    cr_assert_eq(v->used, 0u);
+    v->watch.state = WATCH_ASKED;
+    cr_assert(recovery_server_resume(&f->core, CLIENT));
+    cr_assert_eq(v->watch.state, WATCH_ASKED, "once a fall");
+    cr_assert(recovery_resume(&f->core));
+    cr_assert(recovery_server_resume(&f->core, CLIENT));
+    cr_assert_eq(v->watch.state, WATCH_STARTING, "and after the next fall again");
+    cr_assert(recovery_server_resume(&f->core, SERVICES),
+              "who asks for what there is not, is told so elsewhere");
+}
+
+Test(sessions, a_server_that_cannot_be_is_not_believed)
+{
+    (void)fixture_open(f, DISK, SESSION_BLOCK, 1);
+    f->core.server[DISK].checkpoint_room = CHECKPOINT_MAX + 1;
+    cr_assert_not(recovery_resume(&f->core), "it has a session");
+    f->core.server[DISK].checkpoint_room = 0;
+    f->core.server[CLIENT].class = SESSION_STREAM + 1;
+    cr_assert(recovery_resume(&f->core));
+    cr_assert_not(recovery_server_resume(&f->core, CLIENT));
+}

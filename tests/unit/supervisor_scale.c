@@ -162,6 +162,21 @@ Test(supervisor_scale, a_death_looks_at_its_dependants_wherever_they_are)
     cr_assert_eq(state->service[MANY].state, SERVICE_STATE_STOPPING);
 }
 
+/* All who depend on it go on without it: they are looked at when one of them waits for it. */
+Test(supervisor_scale, a_restart_of_what_all_depend_on_looks_at_who_waits)
+{
+    manifest_make(MANY);
+    for (uint32_t i = 2; i <= MANY; i++) depends(i, 1, DEPEND_HOLD_AND_REPLAY);
+    boot();
+    restart_is_cheap(1);
+    (void)step(SUPERVISOR_EVENT_DEATH, 1, CAUSE_INJECTED);
+    (void)step(SUPERVISOR_EVENT_DEATH, 700, CAUSE_INJECTED);
+    cr_assert_eq(state->service[700].state, SERVICE_STATE_WAITING);
+    cr_assert_leq(cost(SUPERVISOR_EVENT_READY, 1, CAUSE_NONE), PAGES_A_STEP);
+    cr_assert_eq(state->service[700].state, SERVICE_STATE_STARTING);
+    cr_assert(supervisor_invariants(state));
+}
+
 /* Everybody is affected: everybody is looked at. So the count above means something. */
 Test(supervisor_scale, what_affects_all_is_seen_to_look_at_all)
 {

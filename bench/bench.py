@@ -144,7 +144,7 @@ class Recovery:
     total: int
     idle: int     # of total: nobody had anything to do but wait for the device
     reset: int    # device reset and initialisation
-    stop: int     # its bus-mastering taken, which waits for what it has under way
+    stop: int     # its interrupt masked and bus-mastering taken, which waits for what it has under way
     in_flight: int
     phases: dict  # as faultinject.phases names them; the idle time is taken out of the last
     warm: bool    # by a spare, and no process was made until the service served again
@@ -184,7 +184,7 @@ def recovery(window):
     serves = next((e.tsc for e in window if e.mark == "READY" and e.b == death.service), end.tsc)
     made = any(e.event == "PROCESS_CREATE" for e in window if death.tsc < e.tsc <= serves)
     fence = {e.event: e.tsc for e in window if e.generation == death.generation and e.service == death.service}
-    stop = fence["FENCE_BUS_MASTER"] - fence["FENCE_IRQ"]
+    stop = fence["FENCE_BUS_MASTER"] - fence["FENCE_GENERATION"]
     return Recovery(end.tsc - death.tsc, idle, marks["RESET"] - marks["RESTORED"], stop, chain.in_flight, steps,
                     chain.warm and not made)
 

@@ -246,10 +246,8 @@ static status_t sessions_restore(struct driver *d)
 
 /* --- Serving ----------------------------------------------------------------------------------- */
 
-static void sessions_report(struct driver *d)
+static void sessions_tell(struct driver *d)
 {
-    if (d->submitted && d->ops->kick != NULL) d->ops->kick(d);
-    d->submitted = false;
     each_session(d, s, d->open)
     {
         if (s->class == SESSION_BLOCK) block_report(s);
@@ -259,6 +257,13 @@ static void sessions_report(struct driver *d)
         /* client_waiting is the first word of the page in both classes. */
         if (s->stream_client->client_waiting != 0) (void)sys_signal(s->client, s->client_bits);
     }
+}
+
+static void sessions_report(struct driver *d)
+{
+    if (d->submitted && d->ops->kick != NULL) d->ops->kick(d);
+    d->submitted = false;
+    sessions_tell(d);
 }
 
 static bool stream_changed(const struct driver_session *s)
@@ -387,12 +392,28 @@ static bool driver_message(struct driver *d, struct message *m)
     return true;
 }
 
+static void driver_poll(struct driver *d)
+{
+    struct sys_result r = sys_poll(d->doorbell);
+
+    if (r.status == OK) driver_signals(d, r.value);
+}
+
+/* The first request that was issued again may be done: its client hears of it before the device is given the others. It
+ * serves from here on, so it counts a round: recovery knows then what to expect of it. */
+static void driver_begin(struct driver *d)
+{
+    each_session(d, s, d->open) session_count_round(s);
+    driver_poll(d);
+}
+
 static void driver_serve(struct driver *d)
 {
     struct message m;
     bool reply = false;
     uint32_t rounds = 0;
 
+    driver_begin(d);
     for (;;) {
         bool worked = driver_round(d);
         bool go_on = worked || !driver_may_sleep(d);
@@ -401,8 +422,7 @@ static void driver_serve(struct driver *d)
             if (reply) (void)sys_reply(&m); /* who called may be gone */
             reply = false;
             if (++rounds % ROUNDS_WITHOUT_SLEEP != 0) continue;
-            struct sys_result r = sys_poll(d->doorbell);
-            if (r.status == OK) driver_signals(d, r.value);
+            driver_poll(d);
             continue;
         }
         status_t status = reply ? sys_reply_recv(d->endpoint, &m) : sys_recv(d->endpoint, &m);
@@ -432,7 +452,7 @@ static status_t driver_start(struct driver *d, const struct driver_ops *ops)
     for (uint32_t i = 0; i < d->sessions && i < DOORBELL_SESSIONS; i++)
         if (d->session[i].id != 0) replayed += session_begin(d, &d->session[i]);
     if (d->suspects == 0) d->one_by_one = false;
-    sessions_report(d);
+    sessions_tell(d); /* of what a predecessor completed and could not say */
     driver_mark(MARK_REPLAYED, replayed);
     return service_call(d->supervisor, SUPERVISOR_READY, &ready);
 }

@@ -12,7 +12,7 @@ def test_after_each_kill_everything_is_as_before_and_a_leak_is_found(tmp_path):
         figures = run.figures()
         assert not run.problems
         assert figures["kills"] == 300 <= figures["deaths"] and len(run.recovered) == 300
-        assert len(figures["recovery"]["median_ns"]) == 6, "somebody was never killed"
+        assert len(figures["recovery"]["middle_ns"]) == 6, "somebody was never killed"
 
         run.plant("domain")
         run.run(500, seed=2, batch=50)

@@ -38,7 +38,9 @@ class Verdict:
 
 
 def figures_of(trial):
-    """Name -> number, of one line of trials.jsonl."""
+    """Name -> number, of one line of trials.jsonl. No times of the first of a boot: nobody's figures have them (summary.timed)."""
+    if trial.get("early"):
+        return {} if trial["in_flight"] is None else {"in flight": trial["in_flight"]}
     out = {f"phase {name}": trial["phases_us"][name] for name in PHASES if name in trial["phases_us"]}
     if trial["outcome"] == "recovered" and trial["recovery_us"] is not None:
         out["recovery"] = trial["recovery_us"]

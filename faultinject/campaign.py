@@ -29,6 +29,7 @@ STOP_SECONDS = 60
 HASH_SECONDS = 600     # for the rest of a user's disk after the last trial
 TYPED = {"serial", "all"}
 ECHO_ECHO, ECHO_CALLS_A_CHECKPOINT = 1, 64  # abi/protocol.def, drivers/echo/main.c
+EARLY = 20  # trials of a boot in which QEMU still translates what it comes to for the first time
 WRITE_LOG = "writes.log"
 SPOILING, SPOILT_DISK_BYTES = ("memory", "mutation"), 8 << 20
 REPORT = dict.fromkeys(("struck", "second", "died", "settled", "rescued", "cleaned", "stuck", "wrong", "answered", "poked", "in_flight", "site",
@@ -414,7 +415,7 @@ class Campaign:
         trial = self.done[-1]
         self.shown.add(trial.n)
         windows = phases.windows(self.entries[self.window_start:])
-        line = judge.record(self.evidence(trial, windows), self.replay(trial.n))
+        line = judge.record(self.evidence(trial, windows), self.replay(trial.n), len(self.done) <= EARLY)
         self.report.trial(line)
         with open(self.folder / "trials.jsonl", "a") as f:
             f.write(json.dumps(line) + "\n")
@@ -459,7 +460,7 @@ class Campaign:
         """run.json, trials.jsonl as it is known now, summary.json."""
         windows = phases.windows(self.entries)
         tried = self.done + ([self.running] if self.running else [])
-        lines = [judge.record(self.evidence(t, windows, self.findings), self.replay(t.n)) for t in tried]
+        lines = [judge.record(self.evidence(t, windows, self.findings), self.replay(t.n), at < EARLY) for at, t in enumerate(tried)]
         known = {t.n for t in tried}
         self.outside = collections.Counter(repeated_acks=len(self.ledger.acks.repeated))
         self.outside["lost"] = sum(f.trial not in known for f in self.findings)

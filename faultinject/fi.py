@@ -144,7 +144,7 @@ def parser():
     s = sub.add_parser("bias", help="do saved boots bias what is measured? the same trials on both kinds, a permutation test",
                        allow_abbrev=False)
     s.add_argument("--pairs", type=whole(8, 1000), default=10, help="of boots, one of each kind (default 10)")
-    add_choice_options(s, kills=40)
+    add_choice_options(s, kills=60)
     add_machine_options(s, disk=False)
     s.set_defaults(function=cmd_bias)
     s = sub.add_parser("media", help="start from damaged boot disks: the loader must say what is wrong, or all must run",
@@ -432,7 +432,7 @@ def cmd_report(args):
     except ImportError as problem:
         raise qemu.EnvironmentProblem(f"{problem.name} is missing: run `make deps`") from None
     written += [runs.write(args.folder / "report.html", page), runs.write(args.folder / "junit.xml", exports.junit(r)),
-                runs.write(args.folder / "recovery.hgrm", exports.hgrm([t["recovery_us"] for t in r.recovered()]))]
+                runs.write(args.folder / "recovery.hgrm", exports.hgrm(r.recovery_times()))]
     for n in html.noteworthy(r):
         text = perfetto.trial(r, n)
         if text:

@@ -234,8 +234,8 @@ def judge(e):
     return outcome, why, found
 
 
-def record(e, replay):
-    """One line of trials.jsonl."""
+def record(e, replay, early=False):
+    """One line of trials.jsonl. early: of the first of its boot, whose times are not as the others' (summary.timed)."""
     outcome, why, found = judge(e)
     main = found[0] if found else None
     live = e.window is not None and outcome not in ("kernel_panic", "harness_error")
@@ -245,7 +245,7 @@ def record(e, replay):
         "again": e.trial.again, "trial_seed": e.trial.seed, "aim": e.aim, "outcome": outcome, "why": why,
         "activated": outcome == "kernel_panic" or bool(live and activated(e)),
         "cause": main.cause if main else None,
-        "in_flight": in_flight(e, found),
+        "in_flight": in_flight(e, found), "early": early,
         "recovery_us": rounded(main.total_us(e.tsc_hz)) if main else None,
         "phases_us": {k: rounded(v) for k, v in main.phases_us(e.tsc_hz).items()} if main else {},
         "recoveries": [describe(r, e.tsc_hz) for r in found], "seen": sometimes.seen_in(e.window),

@@ -39,9 +39,15 @@ def wilson(successes, n, z=1.96):
     return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
 
 
+def timed(trials):
+    """Those whose times say something: without the first of each boot, in which QEMU still translates what it runs, unless there
+    are no others. A saved boot goes on in a QEMU that has translated nothing, so these differ by how the boot came to be."""
+    return [t for t in trials if not t.get("early")] or trials
+
+
 def times(trials):
     """Only of trials that recovered: others have no recovery to time."""
-    done = [t for t in trials if t["outcome"] == "recovered"]
+    done = timed([t for t in trials if t["outcome"] == "recovered"])
     totals = [t["recovery_us"] for t in done if t["recovery_us"] is not None]
     restarts = [sum(t["phases_us"][p] for p in PHASES[1:]) for t in done if "first_completion" in t["phases_us"]]
     return {"recovery_us": spread(totals),
@@ -73,8 +79,8 @@ def by_cause(trials):
     out = {}
     for cause in sorted({t["cause"] for t in trials if t["activated"] and t["cause"]}):
         part = [t for t in trials if t["activated"] and t["cause"] == cause]
-        out[cause] = {"deaths": len(part),
-                      "detect_us": spread([t["phases_us"]["detect"] for t in part if "detect" in t["phases_us"]], (50, 99))}
+        out[cause] = {"deaths": len(part), "detect_us": spread([t["phases_us"]["detect"] for t in timed(part)
+                                                                if "detect" in t["phases_us"]], (50, 99))}
     return out
 
 

@@ -42,10 +42,6 @@ class Row:
         return self.b / self.a if self.a else (1.0 if self.b == 0 else float("inf"))
 
 
-def recovery_times(run):
-    return [t["recovery_us"] for t in run.recovered()]
-
-
 def bootstrap(metric, a, b, rng):
     """2.5 and 97.5 percentiles of the ratio over resampled runs."""
     if len(a) < 2 or len(b) < 2:
@@ -56,7 +52,7 @@ def bootstrap(metric, a, b, rng):
 
 def compare(run_a, run_b):
     """Rows of all metrics. The resampling is seeded: the same two runs give the same table."""
-    a, b, rng = recovery_times(run_a), recovery_times(run_b), random.Random("coppice compare")
+    a, b, rng = run_a.recovery_times(), run_b.recovery_times(), random.Random("coppice compare")
     rows = [Row(name, metric(a), metric(b), bootstrap(metric, a, b, rng)) for name, metric in TIMES.items()]
     return rows + [Row(name, metric(run_a), metric(run_b)) for name, metric in RATES.items()]
 

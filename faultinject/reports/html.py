@@ -44,7 +44,7 @@ def headline(s):
 def cdf_series(run):
     """Service -> recovery times, most trials first."""
     series = collections.defaultdict(list)
-    for t in run.recovered():
+    for t in summary.timed(run.recovered()):
         series[t["service"]].append(t["recovery_us"])
     return dict(sorted(series.items(), key=lambda item: -len(item[1])))
 

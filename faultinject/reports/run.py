@@ -41,8 +41,12 @@ class Run:
         return tails
 
     def recovered(self):
-        """Trials with a time: the same that the summary counts."""
+        """Trials with a time."""
         return [t for t in self.trials if t["outcome"] == "recovered" and t["recovery_us"] is not None]
+
+    def recovery_times(self):
+        """Of the same that the summary counts, us."""
+        return [t["recovery_us"] for t in summary.timed(self.recovered())]
 
 
 def trial_of(line):

@@ -272,3 +272,11 @@ def test_summary_is_made_again_from_the_files(tmp_path):
 def test_wilson_interval():
     low, high = summary.wilson(200, 200)
     assert 0.98 < low < 0.982 and high == 1.0
+
+
+def test_the_first_trials_of_a_boot_are_not_timed_and_all_else_of_them_counts():
+    lines = [judge.record(evidence(), "", early) | {"recovery_us": us} for early, us in ((True, 9000.0), (False, 1000.0), (False, 1200.0))]
+    s = summary.summarise({}, lines)
+    assert (s["injected"], s["recovered"]) == (3, 3)
+    assert (s["recovery_us"]["n"], s["recovery_us"]["max"]) == (2, 1200.0)
+    assert summary.times(lines[:1])["recovery_us"]["max"] == 9000.0, "there are no others"

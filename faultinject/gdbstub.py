@@ -10,6 +10,7 @@ import subprocess
 from elftools.elf.elffile import ELFFile
 
 RET = bytes((0xC3,))
+INVALID = bytes((0x0F, 0x0B))  # ud2
 
 
 def free_port():
@@ -91,6 +92,19 @@ def switch_off_program(guest, image, image_paddr, build, program, name):
     with Stub(port_of(guest)) as stub:
         stub.physical()
         stub.write(image_paddr + bundle_offset(image, program) + inside, RET)
+
+
+def inlined(elf, name):
+    """Where a function begins that the compiler has put into its only caller."""
+    with open(elf, "rb") as f:
+        for unit in ELFFile(f).get_dwarf_info().iter_CUs():
+            for entry in unit.iter_DIEs():
+                if entry.tag != "DW_TAG_inlined_subroutine" or "DW_AT_entry_pc" not in entry.attributes:
+                    continue
+                origin = entry.get_DIE_from_attribute("DW_AT_abstract_origin").attributes.get("DW_AT_name")
+                if origin and origin.value.decode() == name:
+                    return entry.attributes["DW_AT_entry_pc"].value
+    raise RuntimeError(f"{elf} has no inlined function {name}")
 
 
 def bundle_offset(image, program):

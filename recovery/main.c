@@ -198,7 +198,7 @@ static void checkpoint_load(uint32_t service, uint64_t limit_ms, uint64_t to[3])
 static status_t handle_attach(tag_t caller, struct message *m)
 {
     uint32_t service = TAG_SERVICE(caller);
-    struct attach_report *out = &keep->hand.report;
+    struct attach_report *out = &keep->report;
     bool done = again && core.server[service].generation == TAG_GENERATION(caller); /* *out is good */
     status_t status = done ? OK : recovery_attach(&core, caller, m->w[0], out);
 
@@ -462,42 +462,38 @@ static void serve_new(struct message *m)
     if (status != OK) m->info = INFO_MAKE(status, 0);
 }
 
-static bool is_in_hand(const struct message *m)
+static void drop_caps(const struct message *m)
 {
-    const struct in_hand *h = &keep->hand;
-
-    return (m->info & INFO_REPLAYED) != 0 && h->badge == m->badge && h->label == INFO_LABEL(m->info) &&
-           memcmp(h->w, m->w, sizeof(h->w)) == 0;
+    for (uint64_t i = MESSAGE_WORDS - INFO_CAPS(m->info); i < MESSAGE_WORDS; i++)
+        if (m->w[i] != 0) (void)sys_cap_delete(m->w[i]);
 }
 
-static void hand_take(const struct message *m)
+/* Whoever fell with it left its work to sessions_look and server_look, as with any other. */
+static void serve_poisoned(struct message *m)
 {
-    struct in_hand *h = &keep->hand;
-
-    h->answered = false;
-    __atomic_store_n(&h->badge, 0, __ATOMIC_SEQ_CST); /* nobody's while it changes */
-    h->opened = 0;
-    h->closed = false;
-    h->label = INFO_LABEL(m->info);
-    memcpy(h->w, m->w, sizeof(h->w));
-    __atomic_store_n(&h->badge, m->badge, __ATOMIC_SEQ_CST);
+    log_line("recovery: request %u of service %u is poisoned: %u fell with it in hand", INFO_LABEL(m->info),
+             TAG_SERVICE((tag_t)m->badge), HAND_TRIES_MAX);
+    drop_caps(m);
+    m->info = INFO_MAKE(E_POISONED, 0);
 }
 
 static void serve(struct message *m)
 {
-    struct in_hand *h = &keep->hand;
+    enum hand_verdict verdict =
+        hand_take(&keep->hand, m->badge, INFO_LABEL(m->info), m->w, (m->info & INFO_REPLAYED) != 0);
 
-    again = is_in_hand(m);
-    if (again && h->answered) {
-        for (uint64_t i = MESSAGE_WORDS - INFO_CAPS(m->info); i < MESSAGE_WORDS; i++)
-            if (m->w[i] != 0) (void)sys_cap_delete(m->w[i]); /* they came once before */
-        *m = h->reply;
+    again = verdict != HAND_NEW;
+    if (verdict == HAND_ANSWERED) {
+        drop_caps(m); /* they came once before */
+        *m = keep->reply;
         return;
     }
-    if (!again) hand_take(m);
-    serve_new(m);
-    h->reply = *m;
-    __atomic_store_n(&h->answered, true, __ATOMIC_SEQ_CST);
+    if (verdict == HAND_POISONED)
+        serve_poisoned(m);
+    else
+        serve_new(m);
+    keep->reply = *m;
+    hand_answered(&keep->hand);
 }
 
 static uint64_t tick_choose(const struct manifest *manifest)
@@ -549,7 +545,7 @@ static status_t begin(void)
     const struct manifest *manifest;
 
     caps_sweep(stray);
-    keep->hand = (struct in_hand){0};
+    keep->hand = (struct hand){0};
     status_t status = manifest_map(cap_find("image"), &manifest);
     if (status == OK) status = tables_make(manifest);
     if (status != OK) return status;
@@ -567,7 +563,7 @@ static status_t begin(void)
 /* A session that its client was not told of is closed: the client asks for one again. */
 static void sessions_look(void)
 {
-    const struct in_hand *h = &keep->hand;
+    const struct hand *h = &keep->hand;
 
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
         struct rsession *s = &core.session[i];

@@ -7,6 +7,7 @@
 
 #include "lib/kept.h"
 #include "recovery/core.h"
+#include "recovery/core_hand.h"
 
 enum session_part { PART_REQUEST, PART_LEDGER, PART_HINT, PART_DATA, PARTS };
 
@@ -29,15 +30,6 @@ struct server_objects {
     uint32_t next_bytes;
 };
 
-/* The request in hand: whoever falls with it leaves to the next one how far it got. */
-struct in_hand {
-    uint64_t badge, label, w[4];
-    uint64_t opened; /* OPEN: session that its client does not know yet; 0: none */
-    bool closed;     /* CLOSE: the session is closed */
-    bool answered;   /* all is done, this is the answer: */
-    struct message reply;
-    struct attach_report report; /* ATTACH: good once the server has the caller's generation */
-};
 #define PHASE_SERVES 1ul /* of kept.phase: the tables are there */
 
 /* What the next one finds after this one fell. */
@@ -48,7 +40,9 @@ struct recovery_kept {
     struct server_objects *server_objects; /* one for each service */
     handle_t tables, notification, timer;
     uint64_t tick_ns; /* how often the watch looks */
-    struct in_hand hand;
+    struct hand hand;
+    struct message reply;        /* to it, once it is answered */
+    struct attach_report report; /* ATTACH: good once the server has the caller's generation */
 };
 
 /* Makes and maps what the session needs and sets its pointers; all or nothing. Takes notification over

@@ -178,6 +178,7 @@ static void call_run(const struct json_object *order)
     handle_t endpoint = cap_find(service);
     uint64_t label = json_number(order, "label", 0);
     struct message m = {
+        .info = json_number(order, "replayable", 0) != 0 ? INFO_REPLAYABLE : 0,
         .w = {json_number(order, "w0", 0), json_number(order, "w1", 0), json_number(order, "w2", 0)}};
     status_t status = endpoint == 0 ? E_NOT_FOUND : service_call(endpoint, (uint16_t)label, &m);
 

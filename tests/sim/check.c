@@ -210,12 +210,25 @@ static uint32_t pending_at(uint32_t driver)
     return sample.pending;
 }
 
+/* A session that it has not got, or does not know to be closed, as when its SESSION_GET was given up on: somebody waits
+ * for a successor. */
+static bool lacks_session(uint32_t driver)
+{
+    for (uint64_t left = world.server[driver].used; left != 0; left &= left - 1) {
+        const struct rsession *s = &world.core.session[world.server[driver].session[__builtin_ctzl(left)]];
+        if (s->state == SESSION_CLOSING || s->held_generation != world.process[driver].generation)
+            return true;
+    }
+    return false;
+}
+
 /* It would have answered, had it been asked. */
 bool check_idle(uint32_t driver)
 {
     const struct process *p = &world.process[driver];
 
-    return p->alive && !p->hung && p->waiting == WAIT_SIGNAL && pending_at(driver) == 0;
+    return p->alive && !p->hung && p->waiting == WAIT_SIGNAL && pending_at(driver) == 0 &&
+           !lacks_session(driver);
 }
 
 /* CAVEATS.md: a recovery that hangs while nobody calls it is not found, and finds nobody. */

@@ -153,6 +153,7 @@ static void argument_choose(struct fault *f)
     case FAULT_SCRIBBLE:
     case FAULT_IRQ_LOST:
     case FAULT_DEVICE_STUCK: f->actor = any_driver(); break;
+    case FAULT_LETHAL: f->actor = RECOVERY; break;
     case FAULT_CHECKPOINT: f->target = any_driver(); break;
     default: break;
     }

@@ -112,6 +112,7 @@ void process_strike(uint32_t i, const struct fault *fault)
     case FAULT_CRASH: process_die(i, CAUSE_PAGE_FAULT, fault->arg); break;
     case FAULT_EXIT: process_die(i, CAUSE_EXIT, fault->arg); break;
     case FAULT_HANG: p->hung = true; break;
+    case FAULT_LETHAL: world.lethal_next = true; break;
     case FAULT_LEAK: p->leaks = true; break;
     case FAULT_SCRIBBLE:
         if (ledger_scribble(i, fault->arg)) process_die(i, CAUSE_PAGE_FAULT, 0);

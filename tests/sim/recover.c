@@ -9,12 +9,16 @@
 
 static uint32_t pageset_of[SESSIONS_MAX];
 
-/* What is kept of the request in hand (recovery/main.c). */
+/* The request in hand, as recovery keeps it: the first four with it, gone with its memory; and as the kernel does. */
 static struct {
-    uint32_t from, generation;
-    bool answered;
+    struct hand is;
     status_t status;
-    struct message request, reply;
+    struct message reply;
+} kept;
+static struct {
+    uint32_t from, generation, falls; /* falls: with it, and unanswered */
+    bool replayed;
+    struct message request;
 } hand;
 
 static handle_t doorbell_of(const struct rsession *s) { return HANDLE_DOORBELL + s->server; }
@@ -27,6 +31,7 @@ void recovery_start(void)
 
     if (first) memset(&hand, 0, sizeof(hand));
     if (first || !plan.preserved) {
+        memset(&kept, 0, sizeof(kept));
         memset(world.server, 0, sizeof(world.server));
         for (uint32_t i = 0; i < plan.services; i++) {
             for (int n = 0; n < 2; n++)
@@ -56,7 +61,9 @@ static void orphan(void)
     world.taken = 0;
     if (from == 0) return;
     sometimes(CALL_ORPHANED, true);
-    if (hand.from == from) *world.process[from].call = hand.request;
+    *world.process[from].call = hand.request;
+    hand.replayed = true;
+    hand.falls += !kept.is.answered;
     if (world.process[from].call->info & INFO_REPLAYABLE)
         queue_push(&world.calls[1], from, true);
     else
@@ -375,6 +382,33 @@ static status_t dispatch(tag_t caller, struct message *m)
     }
 }
 
+/* The request that ends whoever takes it (FAULT_LETHAL), here and now. */
+static bool lethal(enum hand_verdict verdict)
+{
+    if (verdict == HAND_NEW && world.lethal_next) {
+        world.lethal_next = false;
+        world.lethal_tag = TAG_MAKE(hand.from, hand.generation);
+    } else if (world.lethal_tag != TAG_MAKE(hand.from, hand.generation) || verdict != HAND_AGAIN) {
+        return false;
+    }
+    process_die(RECOVERY, CAUSE_PAGE_FAULT, 4);
+    if (!plan.preserved) world.lethal_tag = 0; /* that it came before is lost as well */
+    return true;
+}
+
+/* By the book: so many fell with it, not one more and not one less. */
+static void check_verdict(enum hand_verdict verdict)
+{
+    if (verdict == HAND_NEW) hand.falls = 0;
+    if (!plan.preserved) return;
+    if (verdict == HAND_POISONED && hand.falls < HAND_TRIES_MAX)
+        sim_fail("a request of service %u is poisoned after %u falls", hand.from, hand.falls);
+    if (verdict == HAND_AGAIN && hand.falls >= HAND_TRIES_MAX)
+        sim_fail("a request of service %u is tried again after %u falls", hand.from, hand.falls);
+    sometimes(REQUEST_POISONED, verdict == HAND_POISONED);
+    sometimes(REQUEST_POISONED_ALONE, verdict == HAND_POISONED && world.core.sessions != 0);
+}
+
 static void serve(void)
 {
     uint32_t from;
@@ -382,26 +416,29 @@ static void serve(void)
     if (!queue_take(&world.calls[1], &from)) return;
     world.taken = from;
     struct message *call = world.process[from].call;
-    bool again = plan.preserved && hand.from == from && hand.generation == world.process[from].generation;
-    if (!again) hand.answered = false;
+    uint32_t generation = world.process[from].generation;
+    bool replayed = hand.replayed && hand.from == from && hand.generation == generation;
+    hand.replayed = false;
     hand.from = from;
-    hand.generation = world.process[from].generation;
+    hand.generation = generation;
     hand.request = *call;
-    if (ends_here()) return;
-    if (!hand.answered) {
-        hand.status = dispatch(TAG_MAKE(from, hand.generation), call);
-        hand.reply = *call;
-        hand.answered = true;
+    enum hand_verdict verdict =
+        hand_take(&kept.is, TAG_MAKE(from, generation), INFO_LABEL(call->info), call->w, replayed);
+    check_verdict(verdict);
+    if (ends_here() || lethal(verdict)) return;
+    if (verdict != HAND_ANSWERED) {
+        kept.status = verdict == HAND_POISONED ? E_POISONED : dispatch(TAG_MAKE(from, hand.generation), call);
+        kept.reply = *call;
+        hand_answered(&kept.is);
     }
-    *call = hand.reply;
-    status_t status = hand.status;
+    *call = kept.reply;
+    status_t status = kept.status;
     check_recovery();
     if (ends_here()) {
         sometimes(RECOVERY_ENDED_BEFORE_REPLY, true);
         return;
     }
     world.taken = 0;
-    hand.from = 0;
     reply(from, status);
 }
 

@@ -23,6 +23,7 @@
 #include "abi/session.h"
 #include "abi/syscall.h"
 #include "recovery/core.h"
+#include "recovery/core_hand.h"
 #include "supervisor/core.h"
 
 #define SERVICES_MAX 12u /* the supervisor included */
@@ -208,6 +209,8 @@ struct world {
     uint64_t committed[SERVICES_MAX][2]; /* the value in each of two generations */
     uint64_t tick_ns;
     bool recovery_ready, complaining;
+    bool lethal_next; /* the next request ends whoever takes it; lethal_tag: its caller, 0: none */
+    tag_t lethal_tag;
     uint32_t taken; /* caller whose message it has and has not answered; 0: none */
     struct message complaint;
 

@@ -26,7 +26,7 @@ RESUME_MAX = {"supervisor": 21000, "recovery": 24000, "pci": 4000}  # from the s
 ENUMERATED = ("virtio_blk", "echo", "pci")  # that can be asked for one thing while nothing else goes on
 NESTED = tuple(f.name for f in faults.TABLE if f.how == "recovering")
 PAUSE_US = 25_000  # for each time that somebody is struck at his start: nobody may restart more often than his policy says
-RECOVERIES_UNTOUCHED = 3  # one after the other end an enumeration of them
+RECOVERIES_UNTOUCHED = 20  # one after the other end an enumeration of them: one recovery takes twice as many as another
 SECOND_MAX = 2500  # of the successor: start to READY
 THIRD_MAX = 1000   # of each of two: echo does not execute many more before somebody calls it
 LOOP_MAX = 250     # of each successor in a loop of crashes: it has asked recovery for nothing yet

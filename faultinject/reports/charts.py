@@ -8,6 +8,8 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot, ticker  # noqa: E402
 
+STEPS_MAX = 2000        # of one curve: no screen shows more
+VECTORS_MAX = 5000      # more points than that are one picture
 INK = "#010203"  # stands for the page's text colour; no other colour may be this one
 PHASE_COLOURS = ("#c2452d", "#d98032", "#d9b22f", "#86a83a", "#3f9b6c", "#3690a8", "#4a6fc0", "#8759b0")
 OUTCOME_COLOURS = {"recovered": "#3f9b6c", "masked": "#3690a8", "not_activated": "#8a8f98", "recovered_with_loss": "#d98032",
@@ -44,12 +46,23 @@ def milliseconds(axis):
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def steps(n):
+    """Ranks from 0 to n - 1 that a curve of n values is drawn through: all, or so many that both ends and what lies between the
+    last of a hundred and the last of all are seen."""
+    if n <= STEPS_MAX:
+        return range(n)
+    even = {round(i * (n - 1) / (STEPS_MAX // 2 - 1)) for i in range(STEPS_MAX // 2)}
+    tail = {n - 1 - round((n / 100) ** (i / (STEPS_MAX // 2 - 1))) for i in range(STEPS_MAX // 2)}
+    return sorted(even | tail)
+
+
 def cdf(series):
     """series: name -> microseconds."""
     def draw(axes):
         for name, values in series.items():
             ordered = [v / 1000 for v in sorted(values)]
-            axes.step(ordered, [(i + 1) / len(ordered) for i in range(len(ordered))], where="post", label=f"{name} ({len(ordered)})")
+            ranks = steps(len(ordered))
+            axes.step([ordered[i] for i in ranks], [(i + 1) / len(ordered) for i in ranks], where="post", label=f"{name} ({len(ordered)})")
         axes.set(xscale="log", xlabel="strike to first completion, ms", ylabel="share of recoveries", ylim=(0, 1.02))
         milliseconds(axes.xaxis)
         axes.grid(True)
@@ -86,7 +99,8 @@ def outcomes(counts):
 def ageing(points, medians):
     """points: (trial number, microseconds); medians: (trial number, microseconds) of windows."""
     def draw(axes):
-        axes.scatter([n for n, _ in points], [us / 1000 for _, us in points], s=9, alpha=0.5, color="#4a6fc0", label="a recovery")
+        axes.scatter([n for n, _ in points], [us / 1000 for _, us in points], s=9, alpha=0.5, color="#4a6fc0", label="a recovery",
+                     rasterized=len(points) > VECTORS_MAX)
         if medians:
             axes.plot([n for n, _ in medians], [us / 1000 for _, us in medians], color="#c2452d", linewidth=2, label="median of a tenth")
         axes.set(yscale="log", xlabel="trial", ylabel="ms")

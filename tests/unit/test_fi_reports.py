@@ -178,3 +178,18 @@ def test_compare_counts_loss_as_worse_than_none(tmp_path):
 def test_a_condition_that_is_none(text):
     with pytest.raises(plan.UsageProblem, match="not understood"):
         compare.parse_condition(text)
+
+
+def test_a_curve_of_a_million_has_both_ends_and_its_tail_and_few_steps():
+    from faultinject.reports import charts
+    n = 1_000_000
+    ranks = list(charts.steps(n))
+    assert len(ranks) <= charts.STEPS_MAX and ranks == sorted(set(ranks))
+    assert ranks[0] == 0 and ranks[-1] == n - 1
+    assert sum(r >= n * 999 // 1000 for r in ranks) > 100, "of the slowest thousandth"
+    assert list(charts.steps(7)) == list(range(7))
+
+
+def test_a_chart_of_many_points_stays_small():
+    from faultinject.reports import charts
+    assert len(charts.ageing([(n, 1000.0 + n % 97) for n in range(50_000)], [])) < 1 << 20

@@ -2,12 +2,12 @@
  * The policy core (core.h). Owns the state of every service and nothing else.
  * Every state change goes through step_enter(); who makes which, by the state entered:
  *   WAITING   on_death (restart without backoff, or after STOPPING), on_tick (backoff over),
- * on_reset, judge (what it was down with is no longer down) STARTING  judge (all that it depends on
- * serves) RUNNING   on_ready FAILING   fail: on_complaint, on_kill, on_tick (start timeout)
+ * on_reset, on_device, judge (what it was down with is no longer down) STARTING  judge (all that it depends on
+ * serves) RUNNING   on_ready FAILING   fail: on_complaint, on_device, on_kill, on_tick (start timeout)
  *   STOPPING  stop_followers (a service it restarts with died), on_stop
  *   BACKOFF   on_death
  *   GAVE_UP   on_death (intensity), judge (a service it restarts with gave up; generations ran out)
- *   ABSENT    on_death (optional, device not found; or refused), judge (optional, depends on an absent one)
+ *   ABSENT    on_death (optional, device not found; or refused), judge (optional, depends on an absent one; unplugged)
  *   DONE      on_death (restart kind), on_stop
  * A one_for_all group stops and starts as one (of groups in groups: core_group.c). A rest_for_one group is the same as restart-with edges from each member to all earlier members.
  * Services are sorted: what is depended on has the smaller index, so one pass forwards settles all, but for
@@ -224,16 +224,27 @@ static bool down_by_dependency(const struct supervised *s)
            s->cause == CAUSE_DEPENDENCY;
 }
 
+/* Instead of a start. It is judged again when the device is back. */
+static void leave_unplugged(struct step *step, uint32_t i)
+{
+    step->state->service[i].cause = CAUSE_UNPLUGGED;
+    step_enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
+    report(step, i);
+}
+
 static void judge(struct step *step, uint32_t i, enum verdict verdict)
 {
     static const enum service_state entered[] = {[VERDICT_WAIT] = SERVICE_STATE_WAITING,
                                                  [VERDICT_LEAVE] = SERVICE_STATE_ABSENT,
                                                  [VERDICT_GIVE_UP] = SERVICE_STATE_GAVE_UP};
+    struct supervised *s = &step->state->service[i];
     if (verdict == VERDICT_START) {
-        start(step, i);
+        if (s->unplugged)
+            leave_unplugged(step, i);
+        else
+            start(step, i);
         return;
     }
-    struct supervised *s = &step->state->service[i];
     if (s->state == entered[verdict]) return;
     step_enter(step, i, entered[verdict], SUPERVISOR_NEVER);
     if (verdict == VERDICT_WAIT) return;
@@ -431,6 +442,11 @@ static void on_failure(struct step *step, uint32_t i, const struct supervisor_ev
         return;
     }
 
+    if (step->state->service[i].unplugged) { /* not its fault: not counted */
+        stop_followers(step, i);
+        step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
+        return;
+    }
     if (event->cause == CAUSE_REFUSED || (not_found && (m->flags & SERVICE_OPTIONAL))) {
         step_enter(step, i, SERVICE_STATE_ABSENT, SUPERVISOR_NEVER);
         report(step, i);
@@ -513,6 +529,14 @@ static void on_reset(struct step *step, uint32_t i)
     step_enter(step, i, SERVICE_STATE_WAITING, SUPERVISOR_NEVER);
 }
 
+static void on_device(struct step *step, uint32_t i, bool there)
+{
+    struct supervised *s = &step->state->service[i];
+    s->unplugged = !there;
+    if (there && s->state == SERVICE_STATE_ABSENT) on_reset(step, i);
+    if (!there && supervisor_serving(s->state)) fail(step, i, CAUSE_UNPLUGGED);
+}
+
 static void on_stop(struct step *step, uint64_t code)
 {
     struct supervisor_state *state = step->state;
@@ -583,6 +607,7 @@ static void dispatch(struct step *step, const struct supervisor_event *event)
     case SUPERVISOR_EVENT_UPDATE: version_update(step, i, (uint32_t)event->code); break;
     case SUPERVISOR_EVENT_KILL: on_complaint(step, i, CAUSE_KILLED); break;
     case SUPERVISOR_EVENT_RESET: on_reset(step, i); break;
+    case SUPERVISOR_EVENT_DEVICE: on_device(step, i, event->code != 0); break;
     case SUPERVISOR_EVENT_RESUME: on_resume(step, event); break;
     }
 }

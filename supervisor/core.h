@@ -26,6 +26,7 @@ enum supervisor_event_kind {
     SUPERVISOR_EVENT_TICK,      /* the timer asked for fired, or it is just a good moment to look */
     SUPERVISOR_EVENT_KILL,      /* service: the operator ends its process; policy decides what follows */
     SUPERVISOR_EVENT_RESET,     /* service: the operator clears gave-up, absent or done */
+    SUPERVISOR_EVENT_DEVICE,    /* service, code: 0: its device is being taken away; 1: it is there */
     SUPERVISOR_EVENT_STOP,      /* code: enum system_op; ends everything, then HALT */
     SUPERVISOR_EVENT_RESUME,    /* the shell is new and the state is not: says again all that may not have
                                    been done. A START of what was made, a KILL of what is dead are to be
@@ -92,6 +93,7 @@ struct supervised { /* what the core knows of one service */
     uint16_t next_member;                 /* of its group; 0: none */
     uint16_t deadline_slot;               /* in deadline[]; 0: none */
     enum give_up_reason reason;           /* GAVE_UP: why */
+    bool unplugged;                       /* its device is not there: it is ABSENT instead of STARTING */
     uint64_t ready_ns;                    /* of this incarnation; 0: not yet */
     bool fresh;             /* of a kept service: what it kept is lost, its next process is a new one */
     uint16_t unready;       /* deaths of a kept service in a row without READY in between; or that it went

@@ -146,6 +146,19 @@ static void on_complaint(struct message *m)
     happen(&complaint);
 }
 
+static void on_device(struct message *m)
+{
+    uint64_t i = m->w[0];
+    if (i == 0 || i >= count() || m->w[1] > 1) {
+        answer(m, E_ARGUMENT);
+        return;
+    }
+    shell.child[i].death_tsc = 0; /* how long it was down is the doing of whoever pulls and plugs */
+    answer(m, OK);
+    happen(
+        &(struct supervisor_event){.kind = SUPERVISOR_EVENT_DEVICE, .service = (uint32_t)i, .code = m->w[1]});
+}
+
 static void on_process(struct message *m)
 {
     uint64_t i = m->w[0];
@@ -245,6 +258,7 @@ static uint32_t authority(uint16_t label)
     case SUPERVISOR_PROCESS:
     case SUPERVISOR_CENSUS: return SERVICE_INJECT; /* its cost grows with the system */
     case SUPERVISOR_COMPLAINT: return SERVICE_PRIVILEGED_RECOVERY;
+    case SUPERVISOR_DEVICE: return SERVICE_ROOT;
     default: return 0;
     }
 }
@@ -291,6 +305,7 @@ static bool dispatch(struct message *m)
     case SUPERVISOR_LIST: on_list(m); break;
     case SUPERVISOR_KILL: on_kill(m); break;
     case SUPERVISOR_COMPLAINT: on_complaint(m); break;
+    case SUPERVISOR_DEVICE: on_device(m); break;
     case SUPERVISOR_PROCESS: on_process(m); break;
     case SUPERVISOR_RESET: on_reset(m); break;
     case SUPERVISOR_STOP: on_stop(m); break;

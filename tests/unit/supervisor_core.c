@@ -433,6 +433,56 @@ Test(supervisor_core, optional_without_device_is_absent_with_its_optional_depend
     cr_assert_str_eq(acted(), "S2 S3 ");
 }
 
+static void device(uint32_t i, bool there)
+{
+    step((struct supervisor_event){.kind = SUPERVISOR_EVENT_DEVICE, .service = i, .code = there});
+}
+
+/* 2 restarts with 1, 3 only waits for its answers. */
+Test(supervisor_core, unplugged_is_absent_until_the_device_is_back)
+{
+    manifest_make(3);
+    depends(2, 1, DEPEND_RESTART_WITH);
+    depends(3, 1, DEPEND_HOLD_AND_REPLAY);
+    boot();
+    ready(1), ready(2), ready(3);
+    for (uint32_t round = 0; round < 2 * entry(1)->intensity; round++) {
+        device(1, false);
+        cr_assert_str_eq(acted(), "K1 ");
+        death(1, CAUSE_UNPLUGGED, 0);
+        cr_assert_str_eq(acted(), "K2 R1 ");
+        cr_assert_eq(state_of(1), SERVICE_STATE_ABSENT, "not counted, however often");
+        death(2, CAUSE_DEPENDENCY, 0);
+        step((struct supervisor_event){.kind = SUPERVISOR_EVENT_RESET, .service = 1});
+        cr_assert_eq(state_of(1), SERVICE_STATE_ABSENT, "an operator cannot plug it in");
+        cr_assert(state_of(2) == SERVICE_STATE_WAITING && state_of(3) == SERVICE_STATE_RUNNING);
+        device(1, true);
+        cr_assert_eq(state_of(1), SERVICE_STATE_STARTING);
+        ready(1), ready(2);
+        cr_assert(state_of(1) == SERVICE_STATE_RUNNING && state_of(2) == SERVICE_STATE_RUNNING);
+    }
+}
+
+Test(supervisor_core, unplugged_while_it_is_down_or_dies_of_something_else)
+{
+    manifest_make(1);
+    entry(1)->backoff_initial_ms = entry(1)->backoff_max_ms = 10;
+    boot();
+    death(1, CAUSE_PAGE_FAULT, 0);
+    cr_assert_eq(state_of(1), SERVICE_STATE_BACKOFF);
+    device(1, false);
+    device(1, false); /* said again, by a pci that fell */
+    now += 10 * MS;
+    tick();
+    cr_assert_eq(state_of(1), SERVICE_STATE_ABSENT);
+    device(1, true);
+    device(1, true);
+    ready(1);
+    device(1, false);
+    death(1, CAUSE_PAGE_FAULT, 0); /* it came before the kill */
+    cr_assert_eq(state_of(1), SERVICE_STATE_ABSENT);
+}
+
 Test(supervisor_core, only_that_exit_while_starting_means_absent)
 {
     manifest_make(2);
@@ -1085,6 +1135,11 @@ static struct supervisor_event world_event(bool may_stop)
     if (below(12) == 0) {
         e.kind = SUPERVISOR_EVENT_UPDATE;
         e.code = below(4);
+        return e;
+    }
+    if (below(16) == 0) {
+        e.kind = SUPERVISOR_EVENT_DEVICE;
+        e.code = below(2);
         return e;
     }
     switch (below(may_stop ? 10 : 9)) {

@@ -53,6 +53,7 @@ class Options:
     iommu: bool = True
     qemu_extra: str = ""
     extra: tuple = ()                  # words for QEMU that a fault needs
+    slot: bool = False                 # the data disk is in a slot, where it may be unplugged
     write_log: bool = False            # the data disk keeps a log of what it is given: WRITE_LOG in the run folder
     verbose: bool = False
     boot: pathlib.Path | None = None   # folder of a saved boot to go on from (boots.py)
@@ -68,7 +69,7 @@ class Options:
 
     def machine(self, run, disk):
         return qemu.Machine(image=self.image, run=run, disk=disk, user_disk=self.disk, smp=self.smp, mem=self.mem,
-                            accel=self.accel, iommu=self.iommu, verbose=self.verbose, log="file",
+                            accel=self.accel, iommu=self.iommu, verbose=self.verbose, log="file", slot=self.slot,
                             write_log=run / WRITE_LOG if self.write_log else None,
                             extra=qemu.split_extra(self.qemu_extra) + list(self.extra))
 

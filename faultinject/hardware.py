@@ -11,10 +11,12 @@ import random
 import time
 
 from faultinject import campaign, fleet, gdbstub, phases, plan as plans, replay
+from tools import qemu
 
 EIO, ENOMEDIUM = 5, 123
 DELAY_SECONDS = (0.05, 0.3)  # of work before the fault
 SERVE_SECONDS = 10
+UNPLUG_SECONDS = 10          # from the button to power off: the guest takes a little more than one
 TOLD_LATE = 200               # writes: two batches of acknowledgements
 BEGUN_SECONDS = 0.1           # what was under way before the fault is told of
 DISK = "data-disk"           # tools/qemu.py: the virtio device, the node it reads, the file below
@@ -44,6 +46,7 @@ class Fault:
     may: frozenset = frozenset()  # of: death, io_error, mismatch, lost_here
     must: str = ""               # one of them, or panic
     devices: tuple = ()          # more words for QEMU
+    slot: bool = False           # the disk is in a slot
 
 
 @dataclasses.dataclass
@@ -155,6 +158,24 @@ def heal(c):
     c.heal()
 
 
+def unplug(c):
+    """The attention button. What follows is the guest's: QEMU takes the device away when the slot's power goes off."""
+    c.guest.qmp("device_del", id=DISK)
+    c.note["deleted"] = c.guest.wait_event("DEVICE_DELETED", UNPLUG_SECONDS, device=DISK) is not None
+
+
+def replug(c):
+    if not c.note["deleted"]:
+        return
+    said = c.guest.hmp("device_add " + qemu.data_disk_device(c.guest.machine))
+    if said:
+        raise RuntimeError(said)
+
+
+def unplugged(c, seen):
+    return c.note["deleted"] and c.note["acknowledged"] == 0 and ("virtio_blk", "UNPLUGGED") in seen.deaths
+
+
 # --- registers and interrupts -----------------------------------------------------------------------------------
 
 def reset_itself(c):
@@ -220,6 +241,9 @@ TABLE = (
           errors(EIO, "read"), heal, may=FROM_DISK, must="io_error"),
     Fault("disk_gone", "the medium is pulled out, and put back", "blkdebug, ENOMEDIUM for reads and writes", "the workload's requests fail",
           errors(ENOMEDIUM, "read", "write"), heal, may=FROM_DISK, must="io_error"),
+    Fault("unplug", "the disk is unplugged, and plugged in again", "device_del and device_add, behind a PCI Express port with a slot",
+          "QEMU's DEVICE_DELETED, nothing acknowledged until it is back, and the driver dies of UNPLUGGED", unplug, replug, hold_ms=1500,
+          proved=unplugged, may=frozenset({"death"}), must="death", slot=True),
     Fault("disk_slow", "200 requests a second instead of thousands", "throttle filter", "the workload gets no more done",
           throttled(200), unthrottle, hold_ms=1000, proved=lambda c, _: c.note["acknowledged"] < 400),
     Fault("disk_stuck", "requests are taken and not done for most of a second", "throttle filter, one request a second",
@@ -261,7 +285,7 @@ class Run(campaign.Campaign):
     """One boot with one fault amid the workload."""
 
     def __init__(self, options, fault, seed):
-        super().__init__(dataclasses.replace(options, plan=[], extra=fault.devices), fleet.Silent())
+        super().__init__(dataclasses.replace(options, plan=[], extra=fault.devices, slot=fault.slot), fleet.Silent())
         self.fault = fault
         self.context = Context(seed)
         self.delay = self.context.rng.uniform(*DELAY_SECONDS)
@@ -321,10 +345,11 @@ def run(options, chosen, seed, times, show):
         boots = {}
         for i in range(times):
             for fault in chosen:
-                if fault.devices not in boots:
-                    o = dataclasses.replace(options, extra=fault.devices)
-                    boots[fault.devices] = stack.enter_context(replay.saved(o))
-                r = Run(boots[fault.devices], fault, f"{seed} {i} {fault.name}")
+                machine = {"extra": fault.devices, "slot": fault.slot}
+                key = tuple(machine.items())
+                if key not in boots:
+                    boots[key] = stack.enter_context(replay.saved(dataclasses.replace(options, **machine)))
+                r = Run(boots[key], fault, f"{seed} {i} {fault.name}")
                 r.run()
                 lines.append(r.verdict())
                 show(lines[-1])

@@ -38,6 +38,8 @@ OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 LOADER_LINE = b"Coppice loader"
 DATA_DISK_BYTES = 64 << 20
 WRITE_LOG_BYTES = 16 << 30  # sparse
+# A port whose slot is switched by its own registers, and not by ACPI.
+SLOT = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-device", "pcie-root-port,id=disk-port,chassis=2,slot=1"]
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PROBE_SECONDS = 20  # OVMF reaches the loader in 3.5 to 5 s even without hardware help
 
@@ -65,6 +67,7 @@ class Machine:
     log: str = "socket"                # the kernel log, beside run/kernel.log: socket, or file: that file is read as it grows
     console: str = "socket"            # COM1: socket, stdio (interactive, with monitor) or null
     iommu: bool = True                 # VT-d with interrupt remapping; virtio devices go through it
+    slot: bool = False                 # the data disk is in a slot, where it may be unplugged (device_del data-disk)
     gdb: str | None = None             # "tcp:localhost:1234", or "socket"; the machine then waits for gdb
     incoming: pathlib.Path | None = None  # a saved machine (Guest.save) with the same options to go on from
     reboot: bool = False               # a guest reset restarts the machine instead of ending QEMU
@@ -160,7 +163,7 @@ def command(m, fds=None):
         line += ["-icount", m.icount]
     if m.iommu:
         line += ["-device", "intel-iommu,intremap=on"]  # before the devices that it serves
-    virtio = "disable-legacy=on,iommu_platform=" + ("on" if m.iommu else "off")
+    virtio = virtio_options(m)
     if not m.reboot:
         line += ["-no-reboot"]
     line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
@@ -175,7 +178,7 @@ def command(m, fds=None):
         line += ["-blockdev", f"driver=file,node-name=data-file,filename={quote(m.disk)}",
                  *write_log(m),
                  "-blockdev", f"driver={kind},node-name=data,file={'data-log' if m.write_log else 'data-file'}",
-                 "-device", f"virtio-blk-pci,id=data-disk,drive=data,{virtio},serial=coppice-data"]
+                 *(SLOT if m.slot else []), "-device", data_disk_device(m)]
     if m.user_disk:
         line += ["-drive", f"if=none,id=user,format=qcow2,cache=writeback,file={quote(m.run / 'disk.qcow2')}",
                  "-device", f"virtio-blk-pci,drive=user,{virtio},serial=coppice-user"]
@@ -200,6 +203,16 @@ def command(m, fds=None):
     if m.incoming:
         line += ["-incoming", "defer"]
     return line + list(m.extra)
+
+
+def data_disk_device(m):
+    """What -device is given, or device_add after a device_del."""
+    where = ",bus=disk-port" if m.slot else ""
+    return f"virtio-blk-pci,id=data-disk,drive=data,{virtio_options(m)},serial=coppice-data{where}"
+
+
+def virtio_options(m):
+    return "disable-legacy=on,iommu_platform=" + ("on" if m.iommu else "off")
 
 
 def write_log(m):
@@ -303,6 +316,18 @@ class Guest:
     def wait(self, timeout=None):
         """Waits for QEMU to end by itself (guest power-off); returns its exit code."""
         return self.process.wait(timeout)
+
+    def wait_event(self, name, seconds, **data):
+        """The next event of this name and with these data; None: it did not come in time. Looked at 100 times a second."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.qmp("query-status")  # events come with a reply
+            for i, event in enumerate(self.events):
+                if event["event"] == name and data.items() <= event["data"].items():
+                    return self.events.pop(i)
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.01)
 
     def stop(self):
         """Ends QEMU, flushing its disks, and closes the channels. May be called twice."""

@@ -12,6 +12,7 @@
 static uint8_t buses[BUSES]; /* the queue of buses to look at */
 static uint32_t bus_count;
 static bool bus_seen[BUSES];
+static volatile uint8_t *bus_space[BUSES];
 
 static void bus_add(const struct system_info *info, uint32_t bus)
 {
@@ -33,12 +34,23 @@ static volatile uint8_t *bus_map(const struct system_info *info, uint32_t bus)
     return mapped;
 }
 
-/* Records the function, if there is one, and returns its header type byte (0: no function). */
+/* The entry of this address, or a new one; NULL: there are no more. */
+static struct function *function_entry(uint32_t bdf)
+{
+    for (uint32_t i = 0; i < pci->function_count; i++)
+        if (pci->function[i].bdf == bdf) return &pci->function[i];
+    if (pci->function_count == FUNCTIONS_MAX) return NULL;
+    pci->function[pci->function_count] = (struct function){.bdf = (uint16_t)bdf, .vendor = VENDOR_NONE};
+    return &pci->function[pci->function_count++];
+}
+
+/* Records the function, if there is one, and returns its header type byte (0: no function). info: of a system whose
+ * bridges are followed. */
 static uint8_t function_add(const struct system_info *info, volatile uint8_t *config, uint32_t bdf)
 {
     uint32_t id = *(volatile uint32_t *)(config + PCI_VENDOR);
-    if ((id & 0xffff) == 0xffff || pci->function_count == FUNCTIONS_MAX) return 0;
-    struct function *f = &pci->function[pci->function_count++];
+    struct function *f = (id & 0xffff) == VENDOR_NONE ? NULL : function_entry(bdf);
+    if (f == NULL) return 0;
     uint8_t header = config[PCI_HEADER_TYPE];
     *f = (struct function){.config = config,
                            .bdf = (uint16_t)bdf,
@@ -49,10 +61,26 @@ static uint8_t function_add(const struct system_info *info, volatile uint8_t *co
                            .header = header & PCI_HEADER_KIND};
     if (f->header == PCI_HEADER_DEVICE) /* whatever firmware used it for: its DMA waits for a driver */
         config_write16(f, PCI_COMMAND, config_read16(f, PCI_COMMAND) & (uint16_t)~PCI_COMMAND_BUS_MASTER);
-    if (f->header == PCI_HEADER_BRIDGE && config_read8(f, PCI_SECONDARY_BUS) != 0)
+    if (info != NULL && f->header == PCI_HEADER_BRIDGE && config_read8(f, PCI_SECONDARY_BUS) != 0)
         bus_add(info, config_read8(f, PCI_SECONDARY_BUS));
     return header;
 }
+
+static void device_look(const struct system_info *info, volatile uint8_t *config, uint32_t bdf)
+{
+    uint8_t header = function_add(info, config, bdf);
+    if (!(header & PCI_HEADER_MULTIFUNCTION)) return;
+    for (uint32_t n = 1; n < 8; n++) function_add(info, config + n * PAGE_SIZE, bdf | n);
+}
+
+void functions_look(volatile uint8_t *config, uint32_t bus)
+{
+    for (uint32_t i = 0; i < pci->function_count; i++)
+        if (pci->function[i].bdf >> 8 == bus) pci->function[i].vendor = VENDOR_NONE;
+    device_look(NULL, config, bus << 8);
+}
+
+volatile uint8_t *bus_config(uint32_t bus) { return bus_space[bus % BUSES]; }
 
 static void bus_scan(const struct system_info *info, uint32_t bus)
 {
@@ -61,12 +89,9 @@ static void bus_scan(const struct system_info *info, uint32_t bus)
         log_line("pci: configuration space of bus %u cannot be mapped", bus);
         return;
     }
-    for (uint32_t device = 0; device < BUS_DEVICES; device++) {
-        uint32_t at = device << 3;
-        uint8_t header = function_add(info, config + at * PAGE_SIZE, bus << 8 | at);
-        if (!(header & PCI_HEADER_MULTIFUNCTION)) continue;
-        for (uint32_t n = 1; n < 8; n++) function_add(info, config + (at + n) * PAGE_SIZE, bus << 8 | at | n);
-    }
+    bus_space[bus] = config;
+    for (uint32_t at = 0; at < BUS_DEVICES << 3; at += 8)
+        device_look(info, config + at * PAGE_SIZE, bus << 8 | at);
 }
 
 uint32_t functions_enumerate(const struct system_info *info)
@@ -92,6 +117,7 @@ bool functions_share(const struct function *but, uint64_t paddr, uint64_t pages)
 {
     for (uint32_t i = 0; i < pci->function_count; i++) {
         const struct function *f = &pci->function[i];
+        if (f->vendor == VENDOR_NONE) continue;
         uint32_t bars = f->header == PCI_HEADER_DEVICE ? 6 : f->header == PCI_HEADER_BRIDGE ? 2 : 0;
         for (uint32_t n = 0; n < bars && f != but; n++) {
             uint32_t low = config_read32(f, PCI_BAR_0 + 4 * n);

@@ -9,6 +9,16 @@
 
 static uint64_t page_down(uint64_t at) { return at & ~(PAGE_SIZE - 1); }
 
+/* Firmware never saw the function. */
+static uint64_t bar_assign(struct function *f, uint32_t at, bool wide, bool prefetch, uint64_t bytes)
+{
+    uint64_t paddr = window_take(f, wide, prefetch, bytes);
+    if (paddr == 0) return 0;
+    config_write32(f, at, (uint32_t)paddr);
+    if (wide) config_write32(f, at + 4, (uint32_t)(paddr >> 32));
+    return paddr;
+}
+
 /* Size and address of BAR n; returns how many registers it takes. Decode must be off. */
 static uint32_t bar_size(struct function *f, uint32_t n, struct bar *bar)
 {
@@ -28,8 +38,9 @@ static uint32_t bar_size(struct function *f, uint32_t n, struct bar *bar)
     uint64_t mask = (uint64_t)mask_high << 32 | (mask_low & PCI_BAR_MEM_MASK);
     uint64_t bytes = ~mask + 1;
     uint64_t paddr = (uint64_t)high << 32 | (low & PCI_BAR_MEM_MASK);
-    bool sane = bytes != 0 && (bytes & (bytes - 1)) == 0 && paddr != 0 && paddr % bytes == 0;
-    if (sane) *bar = (struct bar){.paddr = paddr, .bytes = bytes};
+    bool sane = bytes != 0 && (bytes & (bytes - 1)) == 0;
+    if (sane && paddr == 0) paddr = bar_assign(f, at, wide, low & PCI_BAR_PREFETCH, bytes);
+    if (sane && paddr != 0 && paddr % bytes == 0) *bar = (struct bar){.paddr = paddr, .bytes = bytes};
     return wide ? 2 : 1;
 }
 
@@ -41,8 +52,7 @@ static status_t bars_size(struct claim *c)
     return sys_dma_decode(c->made, true);
 }
 
-/* Offset of a capability, 0 if there is none. */
-static uint32_t capability_find(const struct function *f, uint8_t id)
+uint32_t capability_find(const struct function *f, uint8_t id)
 {
     if (!(config_read16(f, PCI_STATUS) & PCI_STATUS_CAPABILITIES)) return 0;
     uint32_t at = config_read8(f, PCI_CAPABILITIES) & ~3u;
@@ -123,6 +133,7 @@ static status_t bars_prepare(struct claim *c, const struct region *table, const 
         if (functions_share(c->function, start, pages)) continue;
         struct sys_result memory = sys_memory_create_device(root, (paddr_t){start}, pages);
         if (memory.status != OK) return memory.status;
+        bar->made = memory.value;
         struct sys_result shared = sys_cap_derive(memory.value, RIGHT_READ | RIGHT_WRITE | RIGHT_GRANT, 0);
         if (shared.status != OK) return shared.status;
         bar->memory = shared.value;
@@ -134,6 +145,7 @@ static status_t config_copy(struct claim *c)
 {
     struct sys_result memory = sys_memory_create(0, 1, 0);
     if (memory.status != OK) return memory.status;
+    c->config_made = memory.value;
     void *mapped;
     status_t status = map_new(memory.value, 1, RIGHT_READ | RIGHT_WRITE, &mapped);
     if (status != OK) return status;
@@ -150,8 +162,8 @@ static status_t dma_prepare(struct claim *c)
 {
     struct sys_result dma = sys_dma_create(root, c->function->bdf);
     if (dma.status != OK) return dma.status;
-    struct sys_result shared = sys_cap_derive(dma.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
     c->made = dma.value;
+    struct sys_result shared = sys_cap_derive(dma.value, RIGHT_MANAGE | RIGHT_GRANT, 0);
     c->dma = shared.value;
     return shared.status;
 }
@@ -169,6 +181,23 @@ status_t claim_prepare(struct claim *c)
     status = bars_prepare(c, &table, &pba);
     if (status != OK) return status;
     return config_copy(c);
+}
+
+/* With the first capability of an object the object goes, and all that was derived from it. */
+static void let_go(handle_t made)
+{
+    if (made != 0) (void)sys_cap_delete(made); /* or it went before this process fell */
+}
+
+void claim_unprepare(struct claim *c)
+{
+    if (c->made != 0)
+        (void)sys_dma_decode(c->made, false); /* what answers where changes now, and not with power */
+    for (uint32_t n = 0; n < IRQS_MAX; n++) let_go(c->irq_made[n]);
+    for (uint32_t n = 0; n < BARS; n++) let_go(c->bar[n].made);
+    let_go(c->msix.table);
+    let_go(c->config_made);
+    let_go(c->made);
 }
 
 status_t claim_irq(struct claim *c, uint64_t entry, handle_t *irq)

@@ -13,6 +13,42 @@
 handle_t root;
 struct pci_kept *pci = (struct pci_kept *)USER_KEPT;
 
+static struct claim *claim_of(uint32_t service, uint64_t index)
+{
+    for (uint32_t i = 0; i < pci->claim_count; i++) {
+        struct claim *c = &pci->claim[i];
+        if (c->function != NULL && c->service == service && c->index == index) return c;
+    }
+    return NULL;
+}
+
+static struct claim *claim_unused(void)
+{
+    for (uint32_t i = 0; i < pci->claim_count; i++)
+        if (pci->claim[i].function == NULL) return &pci->claim[i];
+    return pci->claim_count < CLAIMS_MAX ? &pci->claim[pci->claim_count] : NULL;
+}
+
+/* Made aside: what is not whole when this process falls, nobody knows of, and it is swept. */
+static void claim_keep(struct claim *to, const struct claim *made)
+{
+    struct function *f = made->function;
+    *to = *made;
+    to->function = NULL;
+    if (to == &pci->claim[pci->claim_count]) pci->claim_count++;
+    f->service = made->service;
+    __atomic_store_n(&to->function, f, __ATOMIC_SEQ_CST);
+}
+
+/* After boot: drivers wait for it. */
+static void device_tell(uint32_t service, bool there)
+{
+    struct message m = {.info = INFO_REPLAYABLE, .w = {service, there}};
+    if (pci->kept.phase != PHASE_SERVES) return;
+    status_t status = service_call(cap_find("supervisor"), SUPERVISOR_DEVICE, &m);
+    if (status != OK) log_line("pci: the supervisor refuses news of service %u: status %d", service, status);
+}
+
 static void claim_add(const struct manifest_service *s, uint32_t service, uint32_t index, bool iommu)
 {
     const struct manifest_pci *want = &s->pci[index];
@@ -22,40 +58,62 @@ static void claim_add(const struct manifest_service *s, uint32_t service, uint32
         log_line("pci: %s does not say dma = \"unprotected\" and there is no IOMMU: refused", s->name);
         return;
     }
-    if (f->service != MANIFEST_NONE || pci->claim_count == CLAIMS_MAX) {
+    struct claim *unused = claim_unused();
+    if (f->service != MANIFEST_NONE || unused == NULL) {
         log_line("pci: %s wants a function that is taken: refused", s->name);
         return;
     }
-    struct claim *c = &pci->claim[pci->claim_count];
-    *c = (struct claim){.function = f, .service = (uint16_t)service, .index = (uint16_t)index};
-    status_t status = claim_prepare(c);
+    struct claim c = {.function = f, .service = (uint16_t)service, .index = (uint16_t)index};
+    status_t status = claim_prepare(&c);
     if (status != OK) {
+        claim_unprepare(&c);
         log_line("pci: %x:%x for %s cannot be handed out: status %d", f->vendor, f->device, s->name, status);
         return;
     }
-    f->service = (uint16_t)service;
-    pci->claim_count++;
+    claim_keep(unused, &c);
     const char *dma = !iommu ? "; no IOMMU: its DMA is UNPROTECTED"
                       : s->flags & SERVICE_UNPROTECTED_DMA
                           ? "; the IOMMU confines it although dma = \"unprotected\""
                           : "";
     log_line("pci: %02x:%02x.%x %04x:%04x is for %s%s", f->bdf >> 8, f->bdf >> 3 & 31, f->bdf & 7, f->vendor,
              f->device, s->name, dma);
+    device_tell(service, true);
 }
 
-static void claims_prepare(const struct manifest *m, bool iommu)
+void claims_prepare(void)
 {
+    const struct manifest *m = pci->manifest;
     for (uint32_t i = 0; i < m->service_count; i++) {
         const struct manifest_service *s = &m->service[i];
-        for (uint32_t n = 0; n < s->pci_count && n < MANIFEST_PCI; n++) claim_add(s, i, n, iommu);
+        for (uint32_t n = 0; n < s->pci_count && n < MANIFEST_PCI; n++)
+            if (claim_of(i, n) == NULL) claim_add(s, i, n, pci->iommu);
     }
 }
 
-static struct claim *claim_of(uint32_t service, uint64_t index)
+/* In this order, each part as often as it takes: the driver ends, the objects go, the claim is nobody's. */
+static void claim_release(struct claim *c)
 {
-    for (uint32_t i = 0; i < pci->claim_count; i++)
-        if (pci->claim[i].service == service && pci->claim[i].index == index) return &pci->claim[i];
-    return NULL;
+    struct function *f = c->function;
+    device_tell(c->service, false);
+    claim_unprepare(c);
+    __atomic_store_n(&c->function, NULL, __ATOMIC_SEQ_CST);
+    f->service = MANIFEST_NONE;
+}
+
+void claims_release(uint32_t first_bus, uint32_t last_bus)
+{
+    for (uint32_t i = 0; i < pci->claim_count; i++) {
+        struct claim *c = &pci->claim[i];
+        if (c->function == NULL) continue;
+        uint32_t bus = c->function->bdf >> 8;
+        if (bus >= first_bus && bus <= last_bus) claim_release(c);
+    }
+    for (uint32_t i = 0; i < pci->function_count; i++) {
+        struct function *f = &pci->function[i];
+        if (f->bdf >> 8 < first_bus || f->bdf >> 8 > last_bus) continue;
+        f->vendor = VENDOR_NONE;
+        f->service = MANIFEST_NONE;
+    }
 }
 
 /* What most drivers ask for next comes along if it is there: each further call is one more in a restart. */
@@ -111,7 +169,9 @@ static status_t serve_irq(struct claim *c, uint64_t entry, struct message *m)
 
 static status_t serve_list(uint64_t n, struct message *m)
 {
-    const struct function *f = n < FUNCTIONS_MAX ? function_get((uint32_t)n) : NULL;
+    const struct function *f = NULL; /* the n-th that is there */
+    for (uint32_t i = 0; (f = function_get(i)) != NULL; i++)
+        if (f->vendor != VENDOR_NONE && n-- == 0) break;
     if (f == NULL) return E_NOT_FOUND;
     *m = (struct message){.info = INFO_MAKE(OK, 0),
                           .w = {f->bdf, f->vendor | (uint64_t)f->device << 16, f->class, f->service}};
@@ -146,34 +206,62 @@ static void stray(handle_t h) { (void)sys_cap_delete(h); /* or it went with anot
 
 static void find_and_make(void)
 {
-    const struct manifest *manifest;
     struct system_info info;
     caps_sweep(stray);
-    pci->function_count = pci->claim_count = 0;
-    status_t status = manifest_map(cap_find("image"), &manifest);
+    pci->function_count = pci->claim_count = pci->slot_count = 0;
+    pci->notification = pci->timer = 0;
+    pci->look_ns = 0;
+    status_t status = manifest_map(cap_find("image"), &pci->manifest);
     if (status != OK) fatal("pci: no manifest: status %d", status);
     status = sys_system_info(&info);
     if (status != OK) fatal("pci: no system information: status %d", status);
     uint32_t count = functions_enumerate(&info);
     if (count == 0) log_line("pci: no PCI Express configuration space, or nothing in it");
-    claims_prepare(manifest, info.iommu != 0);
+    pci->iommu = info.iommu != 0;
+    claims_prepare();
+    status = slots_find();
+    if (status != OK) fatal("pci: slots cannot be looked at: status %d", status);
     caps_save(pci->capabilities);
     __atomic_store_n(&pci->kept.phase, PHASE_SERVES, __ATOMIC_SEQ_CST);
+}
+
+static bool inside(const struct function *f)
+{
+    uint64_t at = (uint64_t)f - (uint64_t)pci->function;
+    return at % sizeof(*f) == 0 && at / sizeof(*f) < pci->function_count;
 }
 
 static bool sound(void)
 {
     if (pci->kept.phase != PHASE_SERVES || pci->function_count > FUNCTIONS_MAX ||
-        pci->claim_count > CLAIMS_MAX)
+        pci->claim_count > CLAIMS_MAX || pci->slot_count > SLOTS_MAX ||
+        pci->manifest->magic != MANIFEST_MAGIC)
         return false;
+    for (uint32_t i = 0; i < pci->slot_count; i++)
+        if (!inside(pci->slot[i].port) || pci->slot[i].state > SLOT_COOLING) return false;
     for (uint32_t i = 0; i < pci->claim_count; i++) {
         const struct claim *c = &pci->claim[i];
-        uint64_t at = (uint64_t)c->function - (uint64_t)pci->function;
-        bool inside = at % sizeof(struct function) == 0 && at / sizeof(struct function) < pci->function_count;
-        if (!inside || c->function->service != c->service || c->msix.entries > MSIX_CONTROL_SIZE + 1)
+        if (c->function == NULL) continue;
+        if (!inside(c->function) || c->function->service != c->service ||
+            c->msix.entries > MSIX_CONTROL_SIZE + 1)
             return false;
     }
     return true;
+}
+
+static void claim_mark(const struct claim *c)
+{
+    const handle_t own[] = {c->config, c->dma, c->config_made, c->made, c->msix.table};
+    for (uint32_t n = 0; n < sizeof(own) / sizeof(own[0]); n++) caps_mark(own[n]);
+    for (uint32_t n = 0; n < BARS; n++) {
+        caps_mark(c->bar[n].memory);
+        caps_mark(c->bar[n].made);
+    }
+    for (uint32_t n = 0; n < IRQS_MAX; n++) {
+        if (c->irq[n] == 0) continue;
+        caps_mark(c->irq[n]);
+        caps_mark(c->irq_made[n]);
+    }
 }
 
 /* An interrupt that was made for a request and not yet written down whole is made again. */
@@ -184,16 +272,14 @@ static void go_on(void)
         sys_exit(E_STATE);
     }
     caps_mark_saved(pci->capabilities);
+    uint32_t claims = 0;
     for (uint32_t i = 0; i < pci->claim_count; i++) {
-        for (uint32_t n = 0; n < IRQS_MAX; n++) {
-            struct claim *c = &pci->claim[i];
-            if (c->irq[n] == 0) continue;
-            caps_mark(c->irq[n]);
-            caps_mark(c->irq_made[n]);
-        }
+        if (pci->claim[i].function == NULL) continue;
+        claim_mark(&pci->claim[i]);
+        claims++;
     }
     caps_sweep(stray);
-    log_line("pci: goes on with %u functions handed out", pci->claim_count);
+    log_line("pci: goes on with %u functions handed out", claims);
 }
 
 static void start(void)
@@ -207,6 +293,8 @@ static void start(void)
         find_and_make();
     else
         go_on();
+    status = slots_begin();
+    if (status != OK) fatal("pci: slots are not heard: status %d", status);
     status = service_call(cap_find("supervisor"), SUPERVISOR_READY, &m);
     if (status != OK) fatal("pci: not accepted as ready: status %d", status);
 }
@@ -218,11 +306,14 @@ int main(void)
     struct message m = {.info = 0};
     status_t status = sys_recv(endpoint, &m);
     while (status == OK) {
-        if (!(m.info & INFO_SIGNAL)) {
-            drop_capabilities(&m);
-            status = serve(&m);
-            if (status != OK) m = (struct message){.info = INFO_MAKE(status, 0)};
+        if (m.info & INFO_SIGNAL) {
+            slots_look();
+            status = sys_recv(endpoint, &m);
+            continue;
         }
+        drop_capabilities(&m);
+        status = serve(&m);
+        if (status != OK) m = (struct message){.info = INFO_MAKE(status, 0)};
         status = sys_reply_recv(endpoint, &m);
     }
     return (int)status;

@@ -5,8 +5,8 @@ import json
 
 def test_faults_of_disk_interrupts_and_machine_end_as_they_must(fi):
     """irq_spurious sends the spurious vector too: without its end of interrupt the machine stood still for ever."""
-    done = fi("hardware", "io_error_write", "disk_lies", "self_reset", "irq_spurious", "mce_fatal")
-    assert done.code == 0 and "5 faults, 5 activated, 5 ended as they must" in done.text, done.text
+    done = fi("hardware", "io_error_write", "disk_lies", "self_reset", "irq_spurious", "unplug", "mce_fatal")
+    assert done.code == 0 and "6 faults, 6 activated, 6 ended as they must" in done.text, done.text
     lines = [json.loads(line) for line in (done.out / "hardware/results.jsonl").read_text().splitlines()]
     assert "exception 18" in lines[-1]["panic"] and lines[0]["io_errors"] > 0 and lines[1]["mismatches"] > 0
 

@@ -76,7 +76,12 @@ static inline struct sys_result sys_irq_create(handle_t r, int kind, uint32_t n,
     irqs++;
     return give();
 }
-static inline status_t sys_cap_delete(handle_t h) { return h ? OK : E_HANDLE; }
+static uint32_t let_go_of;
+static inline status_t sys_cap_delete(handle_t h)
+{
+    let_go_of++;
+    return h ? OK : E_HANDLE;
+}
 static inline status_t sys_memory_unmap(handle_t p, uint64_t at) { return p == 0 && at ? OK : E_ADDRESS; }
 
 /* Writes to configuration space go through the device below. */
@@ -97,6 +102,7 @@ static struct pci_kept memory;
 struct pci_kept *pci = &memory;
 #include "services/pci/enumerate.c"
 #include "services/pci/function.c"
+#include "services/pci/window.c"
 
 handle_t root;
 void log_line(const char *text, ...) { (void)text; }
@@ -283,6 +289,70 @@ Test(pci, bars_that_make_no_sense_are_absent, .init = setup)
     put32(config, PCI_BAR_0 + 12, 0), bar_mask[3] = 0xfffff000;     /* not assigned */
     cr_assert_eq(claim(), OK);
     cr_assert(c.bar[0].bytes == 0 && c.bar[2].bytes == 0 && c.bar[3].bytes == 0 && c.bar[4].memory != 0);
+}
+
+/* Behind a port with 2 MiB, and 1 MiB for what can be prefetched above 32 GiB. */
+static uint8_t *plugged_put(void)
+{
+    bridge_put(0, 2, 1);
+    uint8_t *port = space(0, 2, 0);
+    put32(port, PCI_MEMORY_WINDOW, 0xfe10fe00); /* to 0xfe1fffff */
+    put32(port, PCI_PREFETCH, 0x00010001);
+    put32(port, PCI_PREFETCH_BASE, 8), put32(port, PCI_PREFETCH_LIMIT, 8);
+    uint8_t *config = virtio_put();
+    memcpy(space(1, 0, 0), config, PAGE_SIZE);
+    memset(config, 0xff, 4);
+    config = space(1, 0, 0);
+    put32(config, PCI_BAR_0 + 4, 0), put32(config, PCI_BAR_0 + 20, 0); /* nobody assigned anything */
+    cr_assert_eq(enumerate(), 2);
+    pci->slot[0] = (struct slot){.port = function_get(0), .state = SLOT_STARTING};
+    pci->slot_count = 1;
+    return config;
+}
+
+Test(pci, a_function_that_firmware_never_saw_gets_addresses, .init = setup)
+{
+    uint8_t *config = plugged_put();
+
+    pci->slot[0].used_to[0] = 0xfe000001; /* the next page, then */
+    c = (struct claim){.function = function_match(0x1af4, 0x1042, 0)};
+    cr_assert_eq(claim_prepare(&c), OK);
+    cr_assert(c.bar[1].paddr == TABLE && c.bar[1].bytes == 0x1000);
+    cr_assert(c.bar[4].paddr == 8ul << 32 && c.bar[4].bytes == 0x4000 && c.bar[4].memory != 0);
+    cr_assert(config_read32(c.function, PCI_BAR_0 + 16) == 0 &&
+              config_read32(c.function, PCI_BAR_0 + 20) == 8);
+    cr_assert_eq(*(uint32_t *)(config + PCI_BAR_0 + 4), TABLE);
+    cr_assert_eq(pci->slot[0].used_to[1], (8ul << 32) + 0x4000);
+    claim_unprepare(&c);
+    cr_assert_eq(let_go_of, 4, "BAR, table, copy, domain");
+    cr_assert_not(config_read16(c.function, PCI_COMMAND) & COMMAND_MEMORY);
+}
+
+Test(pci, no_room_no_address, .init = setup)
+{
+    const struct function *f;
+
+    plugged_put();
+    f = function_match(0x1af4, 0x1042, 0);
+    cr_assert_eq(window_take(f, true, true, 1ul << 21), 0xfe000000, "not prefetchable is right too");
+    cr_assert_eq(window_take(f, false, false, 1), 0, "it was all");
+    cr_assert_eq(window_take(f, false, true, PAGE_SIZE), 0, "the other lies where 32 bits do not reach");
+    cr_assert_eq(window_take(f, true, true, 1ul << 63), 0);
+    pci->slot[0].state = SLOT_SERVES;
+    cr_assert_eq(window_take(f, true, true, PAGE_SIZE), 0, "firmware's own choice is not added to");
+}
+
+Test(pci, an_unplugged_functions_entry_is_its_successors, .init = setup)
+{
+    uint8_t *config = plugged_put();
+    uint32_t entries = pci->function_count;
+
+    put16(config, PCI_VENDOR, 0xffff);
+    functions_look(ecam[1], 1);
+    cr_assert_null(function_match(0x1af4, 0x1042, 0));
+    put32(config, PCI_VENDOR, 0x10421af4);
+    functions_look(ecam[1], 1);
+    cr_assert(function_match(0x1af4, 0x1042, 0)->bdf == 0x100 && pci->function_count == entries);
 }
 
 Test(pci, bridges_are_not_claimed, .init = setup)

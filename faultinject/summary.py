@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1
 ACTIVATED_MIN = 0.9
 IN_FLIGHT_MIN = 0.5
 SET_ASIDE_PAGES = 1  # recovery's, from the first update on: for the checkpoint of before it
-NESTED_ACTIVATED = 0.8  # of an enumeration within recoveries, at least
+NESTED_ACTIVATED = 0.5  # of an enumeration within recoveries, at least: its last third is reached only by the long ones
 
 
 def percentile(values, p):

@@ -90,14 +90,13 @@ static void book_death(const struct supervisor_event *event, enum service_state 
     sometimes(START_TIMEOUT, event->cause == CAUSE_START_TIMEOUT);
     sometimes(HUNG_FOUND, event->cause == CAUSE_STALLED && plan.role[i] == ROLE_DRIVER);
     sometimes(ABSENT, is == SERVICE_STATE_ABSENT);
-    bool back = world.had_previous && !world.state->service[i].has_previous;
+    bool back = world.rolled_back; /* and perhaps, in the same step, another version already */
     const struct supervised *s = &world.state->service[i];
     if (back && !s->on_probation && s->program != world.was_previous)
         sim_fail("service %u is rolled back to program %u instead of %u", i, s->program, world.was_previous);
     sometimes(ROLLED_BACK, back && world.was_on_probation);
     sometimes(FELL_BACK, back && !world.was_on_probation);
-    if (world.was_on_probation && !world.state->service[i].on_probation)
-        return; /* the version's, not counted */
+    if (world.was_on_probation && back) return; /* the version's, not counted */
     bool counts = was != SERVICE_STATE_STOPPING && is != SERVICE_STATE_DONE && is != SERVICE_STATE_ABSENT;
     if (counts) death_counted(i);
     check_groups(i, counts, back);
@@ -137,11 +136,50 @@ static void book_states(void)
     sometimes(HALTED, world.state->phase == PHASE_HALTED);
 }
 
+/* --- Updates ---------------------------------------------------------------------------------------------- */
+
+/* From the order until the new version serves, or the old one is what it is again. */
+static bool updating(uint32_t i)
+{
+    const struct supervised *s = &world.state->service[i];
+
+    return s->updating || (s->on_probation && s->state != SERVICE_STATE_RUNNING);
+}
+
+static uint32_t updated_driver(void) /* 0: none */
+{
+    for (uint32_t i = 2; i < plan.services; i++)
+        if (plan.role[i] == ROLE_DRIVER && updating(i)) return i;
+    return 0;
+}
+
+void combined_note(uint32_t i)
+{
+    uint32_t driver = updated_driver();
+
+    if (driver == 0) return;
+    world.supervisor_fell |= i == 0;
+    world.other_fell |= i == RECOVERY || i == driver;
+    sometimes(COMBINED, world.supervisor_fell && world.other_fell);
+}
+
+/* After a step for service i: an update that was under way is over. */
+static void combined_look(uint32_t i)
+{
+    if (updated_driver() != 0) return;
+    if (world.supervisor_fell && world.other_fell) {
+        sometimes(COMBINED_HELD, world.state->service[i].on_probation);
+        sometimes(COMBINED_BACK, world.state->service[i].rolled_back);
+    }
+    world.supervisor_fell = world.other_fell = false;
+}
+
 void check_event(const struct supervisor_event *event, enum service_state was)
 {
     sometimes(UPDATED, world.state->service[event->service].on_probation && !world.was_on_probation);
     for (uint32_t i = 1; event->kind == SUPERVISOR_EVENT_TICK && i < plan.services; i++)
         sometimes(PROVEN, world.state->service[i].has_previous && !world.state->service[i].on_probation);
+    combined_look(event->service);
     if (event->kind == SUPERVISOR_EVENT_DEATH) book_death(event, was);
     if (event->kind == SUPERVISOR_EVENT_RESET && was != state_of(event->service)) {
         sometimes(RESET_AFTER_GAVE_UP, was == SERVICE_STATE_GAVE_UP);
@@ -265,6 +303,8 @@ static bool service_settled(uint32_t i)
     if (state_of(i) != SERVICE_STATE_RUNNING)
         return down_for_good(i) ? true : not_settled(i, "is neither up nor down for good");
     if (!p->alive) return not_settled(i, "is dead and called running");
+    if (world.state->service[i].updating || world.state->service[i].on_probation)
+        return not_settled(i, "has an update that does not end");
     if (!growth_settled(i)) return not_settled(i, "leaks, and nobody finds it");
     if (!standby_settled(i)) return not_settled(i, "has no spare");
     if (plan.role[i] == ROLE_CLIENT) return client_settled(i);

@@ -163,7 +163,8 @@ static bool is_the_supervisors(enum fault_kind kind)
 {
     return kind == FAULT_SUPERVISOR_CRASH || kind == FAULT_SPAWN || kind == FAULT_OPERATOR_KILL ||
            kind == FAULT_OPERATOR_RESET || kind == FAULT_STALE || kind == FAULT_STOP ||
-           kind == FAULT_SPARE_KILL || kind == FAULT_UPDATE || kind == FAULT_SPARE_HANG;
+           kind == FAULT_SPARE_KILL || kind == FAULT_UPDATE || kind == FAULT_SPARE_HANG ||
+           kind == FAULT_STRUCK;
 }
 
 static void fault_choose(struct fault *f, const struct fault *last)
@@ -179,6 +180,20 @@ static void fault_choose(struct fault *f, const struct fault *last)
     if (last && f->actor == last->actor && !one_in(3)) f->at = last->at + below(one_in(2) ? 12 : 80);
 }
 
+/* A driver is updated; meanwhile it or recovery is ended, and the supervisor, and one of them again. */
+static void combination_choose(void)
+{
+    uint32_t driver = any_driver(), at = 8 + below(60);
+    struct fault *f = plan.fault;
+
+    f[0] = (struct fault){FAULT_UPDATE, 0, at, driver, below(5)};
+    f[1] = (struct fault){FAULT_STRUCK, 0, at + 1 + below(10), one_in(2) ? driver : RECOVERY, 0};
+    f[2] = (struct fault){FAULT_SUPERVISOR_CRASH, 0, at + 1 + below(10), any_service(), below(20)};
+    f[3] = f[1 + below(2)];
+    f[3].at = at + 1 + below(30);
+    if (plan.fault_count < 4) plan.fault_count = 4;
+}
+
 void plan_make(uint64_t seed, const struct limits *limits)
 {
     memset(&plan, 0, sizeof(plan));
@@ -190,6 +205,7 @@ void plan_make(uint64_t seed, const struct limits *limits)
     plan.fault_count = 1 + below(FAULTS_MAX);
     for (uint32_t n = 0; n < plan.fault_count; n++)
         fault_choose(&plan.fault[n], n ? &plan.fault[n - 1] : NULL);
+    if (one_in(8)) combination_choose();
     if (limits->calm) plan.preempt_every = 0;
     for (uint32_t i = 0; i < plan.services; i++)
         if (plan.requests[i] > limits->requests) plan.requests[i] = limits->requests;

@@ -70,6 +70,7 @@ void process_die(uint32_t i, enum cause cause, uint64_t code)
     p->alive = false;
     p->cause = cause;
     p->code = code;
+    if (cause != CAUSE_UPDATED) combined_note(i);
     memset(p->mapped, 0, sizeof(p->mapped));
     queue_drop(&world.calls[0], i);
     queue_drop(&world.calls[1], i);

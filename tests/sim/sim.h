@@ -215,7 +215,9 @@ struct world {
     struct message complaint;
 
     /* The checker's book. */
-    bool was_on_probation, had_previous;                          /* the service of the event, before it */
+    bool supervisor_fell, other_fell;                             /* while an update was under way */
+    bool was_on_probation;                                        /* the service of the event, before it */
+    bool rolled_back;                                             /* in this step, by its own mark */
     uint32_t was_previous;                                        /* its program to come back to */
     uint64_t counted[SERVICES_MAX][SUPERVISOR_INTENSITY_MAX + 2]; /* times of counted deaths since reset */
     uint32_t counted_count[SERVICES_MAX];
@@ -295,6 +297,7 @@ void check_supervisor(void);
 bool check_idle(uint32_t driver);
 void check_recovery(void);
 void check_started(uint32_t i);
+void combined_note(uint32_t i); /* it ends, whatever of; 0: the supervisor */
 void check_event(const struct supervisor_event *event, enum service_state was);
 bool world_settled(void);
 const char *world_unsettled(void); /* what is not */

@@ -3,6 +3,7 @@
  * any two actions the supervisor can die: its state stays (preserved memory), what it had not done yet is
  * lost, and the next incarnation finds out from the core's state and from what processes there are. */
 #include <string.h>
+#include "abi/trace.h"
 #include "sim.h"
 
 #define LOOK_NS     (20 * MS)
@@ -44,6 +45,7 @@ static void strike(const struct fault *f)
     case FAULT_SUPERVISOR_CRASH:
         world.supervisor_down = true;
         world.supervisor_up_ns = world.now_ns + f->arg * 1000;
+        combined_note(0);
         break;
     case FAULT_SPAWN: spawn_fails = true; break;
     case FAULT_OPERATOR_KILL:
@@ -62,6 +64,9 @@ static void strike(const struct fault *f)
     case FAULT_UPDATE:
         supervisor_hear((struct supervisor_event){
             .kind = SUPERVISOR_EVENT_UPDATE, .service = f->target, .code = f->arg % 5});
+        break;
+    case FAULT_STRUCK:
+        if (world.process[f->target].alive) process_die(f->target, CAUSE_INJECTED, 0);
         break;
     case FAULT_SPARE_KILL: standby_strike(f->target, false); break;
     case FAULT_SPARE_HANG: standby_strike(f->target, true); break;
@@ -147,9 +152,12 @@ static bool step(const struct supervisor_event *event)
     TRACE("event %u service %u generation %u cause %u (state %u)", event->kind, event->service,
           event->generation, event->cause, was);
     world.was_on_probation = world.state->service[event->service].on_probation;
-    world.had_previous = world.state->service[event->service].has_previous;
     world.was_previous = world.state->service[event->service].previous;
     size_t n = supervisor_step(world.state, event, world.now_ns, action, sizeof(action) / sizeof(action[0]));
+    world.rolled_back = false;
+    for (size_t k = 0; k < n; k++)
+        world.rolled_back |= action[k].kind == SUPERVISOR_ACTION_MARK &&
+                             action[k].service == event->service && action[k].value == MARK_ROLLED_BACK;
     check_event(event, was);
     check_supervisor();
     for (size_t k = 0; k < n; k++) {

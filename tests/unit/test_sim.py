@@ -66,6 +66,9 @@ PLANTS = {
         "recovery/core_checkpoint.c", "if (sum[0] != c->sum[0] || sum[1] != c->sum[1]) return CHECKPOINT_BAD_SUM;", "",
         "is believed"),
     "replay before the device is quiet": ("tests/sim/actors.c", None, "-DSIM_NO_DRAIN", "disk|lost|gives|with the device"),
+    "an update that the supervisor fell in is forgotten": (
+        "supervisor/core_spare.c", "if (none && s->spare_generation == 0) return;", "if (none || s->updating) return;",
+        "while service|is alive|no spare|does not end|invariant"),
     "a request that ends recovery is tried for ever": (
         "recovery/core_hand.c", "h->tries >= HAND_TRIES_MAX", "h->tries >= 1000000", "is tried again after 5 falls"),
     "a slot is freed too late": (

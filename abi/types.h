@@ -41,7 +41,7 @@ typedef uint32_t tag_t;
  * lies within 2 MiB, so that one page table maps it: the runtime places its mappings behind its image. */
 #define USER_BASE       0x0000000000010000ul /* lowest mappable address */
 #define USER_STARTUP    0x0000000000400000ul /* the read-only struct startup */
-#define USER_KEPT       0x0000000000402000ul /* of a kept process: what it wants to find again, 24 pages at most */
+#define USER_KEPT       0x0000000000402000ul /* what a kept process finds again: 6 pages, then GADGET_BASE */
 #define USER_STACK_TOP  0x0000000000420000ul /* first thread's stack ends here; guard page below it */
 #define USER_IMAGE_BASE 0x0000000000420000ul
 #define USER_DYNAMIC    0x0000000040000000ul /* no image reaches as far */

@@ -5,15 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COPPICE_LIB_SYS_H
-#include "abi/syscall.h"
-struct message {
-    uint64_t badge, info, w[MESSAGE_WORDS];
-};
-struct sys_result {
-    status_t status;
-    uint64_t value, value1;
-};
+#include "tests/unit/sys_types.h"
 
 #define ECAM    0xb0000000ul
 #define BUSES_N 4

@@ -5,15 +5,8 @@
 #include <setjmp.h>
 #include <string.h>
 
-#define COPPICE_LIB_SYS_H
-#include "abi/syscall.h"
-struct message {
-    uint64_t badge, info, w[MESSAGE_WORDS];
-};
-struct sys_result {
-    status_t status;
-    uint64_t value, value1;
-};
+#include "tests/unit/sys_types.h"
+
 static uint64_t now = 1000, next_look;
 static inline struct sys_result sys_notification_create(tag_t tag)
 {

@@ -6,15 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COPPICE_LIB_SYS_H
-#include "abi/syscall.h"
-struct message {
-    uint64_t badge, info, w[MESSAGE_WORDS];
-};
-struct sys_result {
-    status_t status;
-    uint64_t value, value1;
-};
+#include "tests/unit/sys_types.h"
+
 static struct sys_result sys_port_in(handle_t p, uint64_t offset, uint64_t width, void *to, uint32_t *index,
                                      uint64_t value);
 static status_t sys_port_out(handle_t p, uint64_t offset, uint64_t width, uint64_t byte, uint32_t *index,

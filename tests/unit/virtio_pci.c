@@ -4,15 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COPPICE_LIB_SYS_H
-#include "abi/syscall.h"
-struct message {
-    uint64_t badge, info, w[MESSAGE_WORDS];
-};
-struct sys_result {
-    status_t status;
-    uint64_t value, value1;
-};
+#include "tests/unit/sys_types.h"
+
 static inline status_t sys_dma_attach(handle_t d) { return d ? OK : E_HANDLE; }
 static inline status_t sys_dma_reset_done(handle_t d) { return d ? OK : E_HANDLE; }
 

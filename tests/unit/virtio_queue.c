@@ -4,16 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* lib/sys.h: the queue asks for memory once. */
-#define COPPICE_LIB_SYS_H
-#include "abi/syscall.h"
-struct message {
-    uint64_t badge, info, w[MESSAGE_WORDS];
-};
-struct sys_result {
-    status_t status;
-    uint64_t value, value1;
-};
+#include "tests/unit/sys_types.h"
+
 static struct sys_result sys_memory_create(handle_t account, uint64_t pages, uint32_t flags)
 {
     cr_assert_eq(flags, MEMORY_DMA | MEMORY_CONTIGUOUS);
